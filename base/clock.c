@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/* Clocks. */
+#include "base/clock.h"
+
+uint64_t kr_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+struct timespec kr_deadline(uint64_t ms)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_sec += (time_t)(ms / 1000);
+    at.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000;
+    }
+    return at;
+}
+
+void kr_time_text(int64_t unix_seconds, char *ret)
+{
+    time_t seconds = (time_t)unix_seconds;
+    struct tm utc;
+    if (!gmtime_r(&seconds, &utc) || !strftime(ret, KR_TIME_TEXT, "%Y-%m-%dT%H:%M:%SZ", &utc))
+        ret[0] = '\0';
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/* Clocks: monotonic milliseconds for deadlines, UTC text for people and records. */
+#ifndef P11K_BASE_CLOCK_H
+#define P11K_BASE_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+/* CLOCK_MONOTONIC in milliseconds. */
+uint64_t kr_now_ms(void);
+
+/* CLOCK_MONOTONIC `ms` milliseconds from now, for pthread_cond_timedwait on such a condition. */
+struct timespec kr_deadline(uint64_t ms);
+
+/* RFC 3339 in UTC, "2026-01-31T12:00:00Z"; `ret` holds at least KR_TIME_TEXT bytes. */
+#define KR_TIME_TEXT 24
+void kr_time_text(int64_t unix_seconds, char *ret);
+
+#endif

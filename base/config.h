@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/*
+ * Configuration: one INI file, the same for the server, mariadb-backup and the admin tool.
+ * An unknown section, an unknown option, a bad value or an option said twice is an error that
+ * names file and line: a misspelt security option must not be ignored.
+ */
+#ifndef P11K_BASE_CONFIG_H
+#define P11K_BASE_CONFIG_H
+
+#include <stdbool.h>
+
+#include "base/secret.h"
+#include "base/status.h"
+
+#define KR_CONFIG_DEFAULT_PATH "/etc/p11keyring/p11keyring.conf"
+#define KR_CONFIG_ENV "P11KEYRING_CONF"
+
+/* All strings are owned by the config; NULL or 0 means "not set" only where said. */
+struct kr_config {
+    char *path; /* the file that was read; NULL when there was none */
+
+    struct {
+        char *name;       /* NAME of [token:NAME]; "default" when only overrides gave a token */
+        char *module;     /* module: full path of the PKCS#11 module; NULL when not set */
+        char *uri;        /* uri: RFC 7512 URI that picks the token; NULL when not set */
+        char *pin_source; /* pin-source: see base/pin_source.h; NULL when not set */
+    } token;
+
+    struct {
+        char *name;                       /* name; default "default" */
+        char *keystore;                   /* keystore: full path; NULL when not set */
+        unsigned lock_timeout_ms;         /* lock-timeout, default 5000 */
+        unsigned poll_ms;                 /* poll-interval of a server, default 500 */
+        enum kr_lock_policy lock_memory;  /* lock-memory = warn | require */
+    } keyring;
+
+    struct {
+        char *cipher;           /* cipher of new key versions: aes-cbc (default) | aes-ctr */
+        unsigned rotation_step; /* rotation-step, default 2: see docs/USAGE-mariadb.md */
+        bool auto_create;       /* auto-create = no (default) | yes */
+    } mariadb;
+
+    struct {
+        unsigned timeout_ms; /* timeout of one Cryptoki call, default 10000 */
+        char *mechanism;     /* mechanism = auto (default) | aes-gcm | aes-kwp */
+    } pkcs11;
+};
+
+/* Reads `path`; with NULL the file named by $P11KEYRING_CONF, else the default path. A file that
+ * is not there is an error only when it was named (argument or environment). KR_CONFIG, KR_IO. */
+KR_MUST_USE enum kr_status kr_config_load(const char *path, struct kr_config **ret,
+                                          struct kr_error *err);
+
+/* Sets one option from outside the file (a system variable, a command-line flag), for example
+ * ("token", "module", "/usr/lib/...") or ("keyring", "keystore", ...): same checks, later wins. */
+KR_MUST_USE enum kr_status kr_config_override(struct kr_config *config, const char *section,
+                                              const char *option, const char *value,
+                                              struct kr_error *err);
+
+/* Fails with KR_CONFIG and a hint unless a module, a token URI and a keystore path are set. */
+KR_MUST_USE enum kr_status kr_config_require(const struct kr_config *config, struct kr_error *err);
+
+/* NULL is accepted. */
+void kr_config_free(struct kr_config *config);
+void kr_config_cleanup(struct kr_config **config);
+#define KR_CONFIG_OWNED __attribute__((cleanup(kr_config_cleanup)))
+
+#endif

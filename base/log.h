@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/*
+ * The log callback. Libraries say what an operator should see and never print; a face sets one
+ * sink per process. Without a sink messages are dropped. No secret is ever passed to it.
+ */
+#ifndef P11K_BASE_LOG_H
+#define P11K_BASE_LOG_H
+
+#include "base/status.h"
+
+enum kr_log_level { KR_LOG_ERROR, KR_LOG_WARNING, KR_LOG_NOTE, KR_LOG_DEBUG };
+
+/* `message` is one line without a newline, valid during the call. Called from any thread. */
+typedef void (*kr_log_sink)(enum kr_log_level level, const char *message, void *context);
+
+void kr_log_set_sink(kr_log_sink sink, void *context);
+
+void kr_log(enum kr_log_level level, const char *fmt, ...) KR_PRINTF(2, 3);
+
+/* One message from an error record: text, then its hint. */
+void kr_log_error(enum kr_log_level level, const struct kr_error *err);
+
+#endif

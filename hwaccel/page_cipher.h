@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/*
+ * Page ciphers on OpenSSL EVP, byte-compatible with MariaDB's (server source: include/my_crypt.h,
+ * mysys_ssl/my_crypt.cc, plugin/file_key_management):
+ *
+ *   AES-CBC padded    CBC with PKCS#7 padding
+ *   AES-CBC unpadded  CBC; a last partial block is XORed with AES-ECB(key, iv)
+ *   AES-CTR unpadded  CTR
+ *   AES-CTR padded    GCM: 12-byte nonce iv[0..11], AAD iv[12..15], 16-byte tag appended
+ *
+ * Keys of 16, 24 and 32 bytes; ivs of 16. Contexts come from a per-thread pool that remembers the
+ * key schedule, so a page under a key that this thread used lately costs only a new iv. A thread
+ * may have several operations open at once (the binlog writer reads an encrypted IO_CACHE).
+ * Nothing is allocated once a thread's pool is warm. Pools are wiped when their thread ends.
+ *
+ * Functions return a status without an error record: they are called for every page. KR_USAGE (key
+ * or iv length, more operations open than fit), KR_INTEGRITY (wrong padding or tag), KR_INTERNAL.
+ */
+#ifndef P11K_HWACCEL_PAGE_CIPHER_H
+#define P11K_HWACCEL_PAGE_CIPHER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "hwaccel/cipher.h"
+
+struct kr_page_op; /* belongs to the thread that began it */
+
+enum { KR_PAGE_DECRYPT = 0, KR_PAGE_ENCRYPT = 1, KR_PAGE_PADDED = 2 };
+
+KR_MUST_USE enum kr_status kr_page_begin(enum kr_cipher cipher, int flags, const uint8_t *key,
+                                         size_t key_len, const uint8_t *iv, size_t iv_len,
+                                         struct kr_page_op **ret);
+
+/* Sets *ret_len to what was written to dst, on failure to 0. dst has room for
+ * kr_page_encrypted_length() of the whole message. src and dst may be the same. */
+KR_MUST_USE enum kr_status kr_page_update(struct kr_page_op *op, const uint8_t *src, size_t len,
+                                          uint8_t *dst, size_t *ret_len);
+
+/* Writes what is left and gives the operation back, on failure too. */
+KR_MUST_USE enum kr_status kr_page_finish(struct kr_page_op *op, uint8_t *dst, size_t *ret_len);
+
+/* Exact length of `len` bytes when encrypted. */
+size_t kr_page_encrypted_length(enum kr_cipher cipher, int flags, size_t len);
+
+/* Process-wide: operations begun, and those that found their key schedule in the pool. */
+struct kr_page_stats {
+    uint64_t operations, schedule_hits;
+};
+void kr_page_get_stats(struct kr_page_stats *ret);
+
+#endif

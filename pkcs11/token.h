@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/*
+ * A connection to one PKCS#11 token (Cryptoki 2.40/3.0): found by RFC 7512 URI, logged in once,
+ * its master keys used for wrapping. Everything that can wait for the module runs on a worker
+ * thread of the connection; a caller waits at most `timeout_ms` for each single Cryptoki call and
+ * then gets KR_TOKEN_UNAVAILABLE, whatever the module does. The hung call is left to its worker,
+ * which is written off; the number of written-off workers in a process is bounded, and a module
+ * with one is never finalised or unloaded.
+ *
+ * All functions may be called from any thread. Lost sessions, vanished slots and a finalised module
+ * are repaired by re-opening, logging in again and finding objects again, once per call. After a
+ * fork the child's first call starts afresh: own worker, own C_Initialize, own login.
+ */
+#ifndef P11K_PKCS11_TOKEN_H
+#define P11K_PKCS11_TOKEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/pin_source.h"
+#include "base/status.h"
+
+struct kr_token;
+
+struct kr_token_options {
+    const char *module;           /* full path of the module */
+    const char *uri;              /* RFC 7512; must match exactly one token */
+    struct kr_pin_source *pin;    /* NULL: no login possible; borrowed, must outlive the token */
+    const char *guard_path;       /* PIN guard file, see pkcs11/pin_guard.h; needed with a pin */
+    unsigned timeout_ms;          /* longest wait for one Cryptoki call */
+    unsigned lock_timeout_ms;     /* longest wait for another process's login */
+};
+
+/* From CK_TOKEN_INFO, padding removed, NUL-terminated. */
+struct kr_token_info {
+    char label[33], manufacturer[33], model[17], serial[17];
+    char hardware[8], firmware[8]; /* "major.minor" */
+    unsigned long slot;
+    bool initialized, user_pin_set, login_required, protected_path, write_protected;
+    bool pin_count_low, pin_final_try, pin_locked, pin_to_be_changed;
+};
+
+/* A CKA_ID: 16 bytes (a UUID) for keys made here, any 1..KR_OBJECT_ID_MAX for adopted ones. */
+#define KR_OBJECT_ID_MAX 32
+struct kr_object_id {
+    uint8_t len;
+    uint8_t bytes[KR_OBJECT_ID_MAX];
+};
+
+/* What the token says of a secret key. `problem` is NULL when it may serve as a master key. */
+struct kr_master_info {
+    struct kr_object_id id;
+    char label[128];
+    bool is_aes256, on_token, is_private, sensitive, extractable;
+    bool never_extractable, always_sensitive, local;
+    bool can_encrypt, can_decrypt, can_wrap, can_unwrap;
+    const char *problem; /* static text: why it is refused as a master key */
+};
+
+/* Formats of a wrapped sealing key; the numbers are stored in envelopes (docs/FORMAT.md). */
+enum kr_wrap_mechanism {
+    KR_WRAP_AUTO = 0,    /* only as a wish: choose by what the token can do */
+    KR_WRAP_AES_GCM = 1, /* C_Encrypt CKM_AES_GCM: iv(12) || ciphertext(32) || tag(16) */
+    KR_WRAP_AES_KWP = 2  /* C_WrapKey 0x210A giving RFC 5649: 40 bytes for a 32-byte key */
+};
+
+#define KR_SEALING_KEY_BYTES 32
+#define KR_WRAPPED_MAX 128
+
+/* Counters since open, for status variables. Read at any time. */
+struct kr_token_stats {
+    uint64_t wraps, unwraps, logins, reconnects, errors, timeouts, searches;
+};
+
+/* Loads and initialises the module and finds the token; no login. KR_CONFIG (module missing or no
+ * PKCS#11 module, bad URI), KR_NOT_FOUND (no token matches), KR_REFUSED (several match),
+ * KR_TOKEN_UNAVAILABLE. */
+KR_MUST_USE enum kr_status kr_token_open(const struct kr_token_options *options,
+                                         struct kr_token **ret, struct kr_error *err);
+
+/* Logs out and closes only what this connection opened; never waits longer than the timeout. */
+void kr_token_close(struct kr_token *token);
+
+KR_MUST_USE enum kr_status kr_token_get_info(struct kr_token *token, struct kr_token_info *ret,
+                                             struct kr_error *err);
+
+/* CKM numbers the token lists, for doctor: *ret is malloc'ed, `*ret_count` long. */
+KR_MUST_USE enum kr_status kr_token_mechanisms(struct kr_token *token, unsigned long **ret,
+                                               size_t *ret_count, struct kr_error *err);
+
+/* Logs in through the PIN guard; at once KR_OK when this connection is logged in. KR_AUTH when the
+ * PIN was refused, is locked, or is guarded after an earlier refusal. */
+KR_MUST_USE enum kr_status kr_token_login(struct kr_token *token, struct kr_error *err);
+
+/* The last state seen by any call, without asking the token: for status variables. */
+bool kr_token_is_up(const struct kr_token *token);
+void kr_token_get_stats(const struct kr_token *token, struct kr_token_stats *ret);
+
+/* --- master keys; each call logs in when needed ------------------------------------------------ */
+
+/* Generates an AES-256 key in the token: CKA_TOKEN, CKA_PRIVATE, CKA_SENSITIVE, not
+ * CKA_EXTRACTABLE, with the usages that our mechanisms need and no other. CKA_ID is a fresh UUID.
+ * The new key is checked like any other before KR_OK. */
+KR_MUST_USE enum kr_status kr_master_generate(struct kr_token *token, const char *label,
+                                              struct kr_master_info *ret, struct kr_error *err);
+
+/* Every AES secret key on the token, also those that cannot serve: *ret is malloc'ed. */
+KR_MUST_USE enum kr_status kr_master_list(struct kr_token *token, struct kr_master_info **ret,
+                                          size_t *ret_count, struct kr_error *err);
+
+/* The one key named by a URI (id= and/or object=), checked: KR_NOT_FOUND, KR_REFUSED. */
+KR_MUST_USE enum kr_status kr_master_find_uri(struct kr_token *token, const char *uri,
+                                              struct kr_master_info *ret, struct kr_error *err);
+
+/* Finds and checks the key that a keystore names; the token is searched once per connection and
+ * the handles are kept. KR_NOT_FOUND, KR_REFUSED (extractable, not private, not AES-256, two keys
+ * with this id). */
+KR_MUST_USE enum kr_status kr_master_find(struct kr_token *token, const struct kr_object_id *id,
+                                          struct kr_master_info *ret, struct kr_error *err);
+
+/* Proves `wish` (or with KR_WRAP_AUTO the first of AES-GCM, AES-KWP that works) by wrapping and
+ * unwrapping a random key under the master key and comparing, and by seeing that a damaged wrap is
+ * refused. KR_REFUSED when none works; the text says what the token answered to each. */
+KR_MUST_USE enum kr_status kr_master_prove(struct kr_token *token, const struct kr_object_id *id,
+                                           enum kr_wrap_mechanism wish,
+                                           enum kr_wrap_mechanism *ret, struct kr_error *err);
+
+/* Wraps a sealing key in the token. `ret_wrapped` holds KR_WRAPPED_MAX bytes. Checks the master
+ * key as kr_master_find does. */
+KR_MUST_USE enum kr_status kr_master_wrap(struct kr_token *token, const struct kr_object_id *id,
+                                          enum kr_wrap_mechanism mechanism,
+                                          const uint8_t sealing_key[KR_SEALING_KEY_BYTES],
+                                          uint8_t *ret_wrapped, size_t *ret_len,
+                                          struct kr_error *err);
+
+/* The reverse; `ret_sealing_key` should be secret memory. KR_INTEGRITY when the token refuses the
+ * wrap, which by itself says nothing about the token's health. */
+KR_MUST_USE enum kr_status kr_master_unwrap(struct kr_token *token, const struct kr_object_id *id,
+                                            enum kr_wrap_mechanism mechanism,
+                                            const uint8_t *wrapped, size_t wrapped_len,
+                                            uint8_t ret_sealing_key[KR_SEALING_KEY_BYTES],
+                                            struct kr_error *err);
+
+/* `len` (at most 1024) bytes: the token's generator mixed with OpenSSL's (XOR), so that either
+ * being good is enough. A token without a generator: OpenSSL's alone. */
+KR_MUST_USE enum kr_status kr_token_random(struct kr_token *token, uint8_t *ret, size_t len,
+                                           struct kr_error *err);
+
+/* "aes-gcm", "aes-kwp", "auto"; NULL / false for unknown. */
+const char *kr_wrap_mechanism_name(enum kr_wrap_mechanism mechanism);
+bool kr_wrap_mechanism_parse(const char *name, enum kr_wrap_mechanism *ret);
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/*
+ * The keyring core: what every face stands on. It joins a token (pkcs11/token.h), a keystore
+ * (wrap/keystore.h) and the data keys in locked memory.
+ *
+ * Life of a data key here: versioned, numbered upwards, each version with its cipher and 32 bytes
+ * (16 or 24 when imported). Everything is unwrapped at open; a version that was served stays
+ * available, and unchanged, until the keyring is closed, whatever happens to token and keystore.
+ *
+ * Lookups (kr_keyring_latest, kr_keyring_find) take no lock and never fail for a key that was
+ * served. Everything else may be called from any thread and is serialised; a wait is bounded by
+ * the token timeout and the lock timeout of the configuration. A keyring belongs to the process
+ * that opened it: it is not used after fork.
+ */
+#ifndef P11K_PROVIDER_KEYRING_H
+#define P11K_PROVIDER_KEYRING_H
+
+#include "base/config.h"
+#include "hwaccel/cipher.h"
+#include "pkcs11/token.h"
+#include "wrap/keystore.h"
+
+struct kr_keyring;
+
+#define KR_NS_MARIADB "mariadb"
+
+/* Immutable once seen; lives in secret memory until the keyring is closed. */
+struct kr_data_key {
+    uint32_t id, version;
+    enum kr_cipher cipher;
+    uint8_t len; /* 16, 24 or 32 */
+    uint8_t bytes[32];
+};
+
+/* --- open and close ------------------------------------------------------------------------------ */
+
+/* Opens keystore and token, checks the manifest and every master key in use, and unwraps every data
+ * key. The config is only read during the call. */
+KR_MUST_USE enum kr_status kr_keyring_open(const struct kr_config *config, struct kr_keyring **ret,
+                                           struct kr_error *err);
+
+/* Waits for no hung module. NULL is accepted. */
+void kr_keyring_close(struct kr_keyring *keyring);
+
+/* --- lookups: no lock, no allocation ------------------------------------------------------------ */
+
+/* The latest version of a key, one atomic load after the table lookup; 0 when it is not there. */
+uint32_t kr_keyring_latest(const struct kr_keyring *keyring, uint32_t id);
+
+/* NULL when not there. */
+const struct kr_data_key *kr_keyring_find(const struct kr_keyring *keyring, uint32_t id,
+                                          uint32_t version);
+
+/* --- following changes ---------------------------------------------------------------------------- */
+
+/* Takes over what other processes have committed since; cheap when nothing has changed. Keys are
+ * only ever added. On failure everything stays as it was. */
+KR_MUST_USE enum kr_status kr_keyring_refresh(struct kr_keyring *keyring, struct kr_error *err);
+
+/* Starts a thread that refreshes every poll interval, logs a failure once until it passes, and
+ * ends with kr_keyring_close(). */
+KR_MUST_USE enum kr_status kr_keyring_watch(struct kr_keyring *keyring, struct kr_error *err);
+
+/* --- changes; each is durable when it returns KR_OK ---------------------------------------------- */
+
+/* Makes a key with its first version; KR_REFUSED when the key has versions. `import` (NULL: random)
+ * are import_len (16, 24, 32) bytes to take as they are. */
+KR_MUST_USE enum kr_status kr_keyring_create_key(struct kr_keyring *keyring, uint32_t id,
+                                                 enum kr_cipher cipher, const uint8_t *import,
+                                                 size_t import_len, uint32_t *ret_version,
+                                                 struct kr_error *err);
+
+/* The same, but a key that exists, also one just made by another process, is success: for servers
+ * that create a key at first use. */
+KR_MUST_USE enum kr_status kr_keyring_ensure_key(struct kr_keyring *keyring, uint32_t id,
+                                                 enum kr_cipher cipher, uint32_t *ret_version,
+                                                 struct kr_error *err);
+
+/* A new version, `rotation-step` above the last one. KR_NOT_FOUND, KR_REFUSED (disabled). */
+KR_MUST_USE enum kr_status kr_keyring_rotate_key(struct kr_keyring *keyring, uint32_t id,
+                                                 enum kr_cipher cipher, uint32_t *ret_version,
+                                                 struct kr_error *err);
+
+/* A disabled key gets no new versions; servers go on with what they have, and a restarted server
+ * still opens and writes the tables that carry it. */
+KR_MUST_USE enum kr_status kr_keyring_set_disabled(struct kr_keyring *keyring, uint32_t id,
+                                                   bool disabled, struct kr_error *err);
+
+/* --- making a keyring ------------------------------------------------------------------------------ */
+
+/* Makes the keystore around a master key: a new one in the token ("p11keyring:<keyring>:<n>"), or
+ * the one that `adopt_uri` names. The master key is checked and its mechanism proven first.
+ * KR_REFUSED when the keystore exists. *ret_others counts the other usable master keys of this
+ * keyring's name on the token (a sign that a keystore was lost). */
+KR_MUST_USE enum kr_status kr_keyring_create(const struct kr_config *config, const char *adopt_uri,
+                                             struct kr_master_row *ret, unsigned *ret_others,
+                                             struct kr_error *err);
+
+/* Opens the configured token without a keystore, not logged in, for the admin tool. *ret borrows
+ * from *ret_pin; free the token first. */
+KR_MUST_USE enum kr_status kr_keyring_open_token(const struct kr_config *config,
+                                                 struct kr_token **ret,
+                                                 struct kr_pin_source **ret_pin,
+                                                 struct kr_error *err);
+
+/* "<keystore>.pin-guard", malloc'ed; NULL when out of memory. */
+char *kr_keyring_guard_path(const struct kr_config *config);
+
+/* --- for status and diagnosis ---------------------------------------------------------------------- */
+
+struct kr_keyring_stats {
+    uint32_t keys, versions;
+    uint64_t refreshes, refresh_errors;
+    bool token_up;
+    struct kr_token_stats token;
+};
+/* Takes no lock that a token call holds. */
+void kr_keyring_get_stats(const struct kr_keyring *keyring, struct kr_keyring_stats *ret);
+
+#endif
