@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* Clocks: monotonic milliseconds for deadlines, UTC text for people and records. */
 #ifndef P11K_BASE_CLOCK_H
 #define P11K_BASE_CLOCK_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
  * Configuration: one INI file, the same for the server, mariadb-backup and the admin tool.
  * An unknown section, an unknown option, a bad value or an option said twice is an error that

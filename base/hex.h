@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* Hexadecimal text. */
 #ifndef P11K_BASE_HEX_H
 #define P11K_BASE_HEX_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
  * The log callback. Libraries say what an operator should see and never print; a face sets one
  * sink per process. Without a sink messages are dropped. No secret is ever passed to it.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
  * Secret memory. Arenas of power-of-two blocks: an allocation is rounded up to a power of two of at
  * least 32 bytes and served from an arena of that block size; large ones get an arena of their own.

@@ -1,4 +1,4 @@
-# SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception
+# SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
 # p11k_layer(NAME SOURCES... LINK ...): a static library whose headers are seen as "NAME/x.h" by
 # those that link it, and by nobody else: an include that points up the layers does not compile.
 function(p11k_layer name)

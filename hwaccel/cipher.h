@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* The page ciphers and their names, as recorded with each key version. */
 #ifndef P11K_HWACCEL_CIPHER_H
 #define P11K_HWACCEL_CIPHER_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
  * Page ciphers on OpenSSL EVP, byte-compatible with MariaDB's (server source: include/my_crypt.h,
  * mysys_ssl/my_crypt.cc, plugin/file_key_management):

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
  * Token administration for the admin tool, on libp11: listing every token of a module and
  * initialising one (C_InitToken, C_InitPIN). libp11's login, slot and session functions act on the

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* Cryptoki return values (PKCS#11 v3.0, section 5.1): names, and the class each belongs to. */
 #ifndef P11K_PKCS11_CKR_H
 #define P11K_PKCS11_CKR_H

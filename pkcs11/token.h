@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
  * A connection to one PKCS#11 token (Cryptoki 2.40/3.0): found by RFC 7512 URI, logged in once,
  * its master keys used for wrapping. Everything that can wait for the module runs on a worker

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
  * The keyring core: what every face stands on. It joins a token (pkcs11/token.h), a keystore
  * (wrap/keystore.h) and the data keys in locked memory.

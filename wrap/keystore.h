@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later WITH openssl-exception */
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
  * The keystore: one SQLite file of envelopes and metadata, worthless without the token
  * (docs/FORMAT.md has the schema). Rollback journal, synchronous=FULL, so that a process may be
