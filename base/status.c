@@ -30,15 +30,13 @@ void kr_hint(struct kr_error *err, const char *fmt, ...)
 
 void kr_error_context(struct kr_error *err, const char *fmt, ...)
 {
-    char text[sizeof(err->text)];
+    char what[256], text[sizeof(what) + sizeof(err->text) + 2];
     va_list args;
     va_start(args, fmt);
-    int used = vsnprintf(text, sizeof(text), fmt, args);
+    vsnprintf(what, sizeof(what), fmt, args);
     va_end(args);
-    if (used < 0 || (size_t)used >= sizeof(text))
-        return;
-    snprintf(text + used, sizeof(text) - (size_t)used, ": %s", err->text);
-    memcpy(err->text, text, sizeof(text));
+    snprintf(text, sizeof(text), "%s: %s", what, err->text);
+    memcpy(err->text, text, sizeof(err->text) - 1);
 }
 
 enum kr_status kr_fail_memory(struct kr_error *err)
