@@ -126,6 +126,10 @@ KR_MUST_USE enum kr_status kr_master_prove(struct kr_token *token, const struct 
                                            enum kr_wrap_mechanism wish,
                                            enum kr_wrap_mechanism *ret, struct kr_error *err);
 
+/* Destroys the one AES key with this id in the token, for good. KR_NOT_FOUND, KR_REFUSED (two). */
+KR_MUST_USE enum kr_status kr_master_destroy(struct kr_token *token, const struct kr_object_id *id,
+                                             struct kr_error *err);
+
 /* Wraps a sealing key in the token. `ret_wrapped` holds KR_WRAPPED_MAX bytes. Checks the master
  * key as kr_master_find does. */
 KR_MUST_USE enum kr_status kr_master_wrap(struct kr_token *token, const struct kr_object_id *id,

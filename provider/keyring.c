@@ -1,1 +1,381 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* The keyring core: opening, lookups, and following what other processes change. */
+#include "provider/keyring_internal.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "pkcs11/pin_guard.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- small pieces ----------------------------------------------------------------------------- */
+
+struct kr_envelope_context kr_keyring_context(const struct kr_keyring *keyring, const char *id,
+                                              uint32_t version, const char *cipher)
+{
+    return (struct kr_envelope_context){
+        .keyring = keyring->name,
+        .uuid = kr_keystore_uuid(keyring->keystore),
+        .ns = KR_NS_MARIADB,
+        .id = id,
+        .owner = "",
+        .version = version,
+        .cipher = cipher,
+    };
+}
+
+struct kr_envelope_context kr_manifest_context(const char *keyring, const uint8_t *uuid)
+{
+    return (struct kr_envelope_context){
+        .keyring = keyring,
+        .uuid = uuid,
+        .ns = "manifest",
+        .id = "key",
+        .owner = "",
+        .version = 1,
+        .cipher = "hmac-sha256",
+    };
+}
+
+struct kr_keystore_options kr_config_keystore(const struct kr_config *config, bool writable)
+{
+    return (struct kr_keystore_options){
+        .path = config->keyring.keystore,
+        .keyring = config->keyring.name,
+        .writable = writable,
+        .lock_timeout_ms = config->keyring.lock_timeout_ms,
+    };
+}
+
+enum kr_status kr_config_mechanism(const struct kr_config *config, enum kr_wrap_mechanism *ret,
+                                   struct kr_error *err)
+{
+    const char *name = config->pkcs11.mechanism ? config->pkcs11.mechanism : "auto";
+    if (kr_wrap_mechanism_parse(name, ret))
+        return KR_OK;
+    kr_fail(err, KR_CONFIG, "unknown wrapping mechanism '%s'", name);
+    kr_hint(err, "[pkcs11] mechanism is auto, aes-gcm or aes-kwp");
+    return err->status;
+}
+
+char *kr_keyring_guard_path(const struct kr_config *config)
+{
+    char *path;
+    return asprintf(&path, "%s" KR_GUARD_SUFFIX, config->keyring.keystore) < 0 ? NULL : path;
+}
+
+enum kr_status kr_keyring_lock(struct kr_keyring *keyring, struct kr_error *err)
+{
+    struct timespec until = kr_deadline(keyring->wait_ms);
+    if (pthread_mutex_clocklock(&keyring->lock, CLOCK_MONOTONIC, &until) == 0)
+        return KR_OK;
+    kr_fail(err, KR_TOKEN_UNAVAILABLE,
+            "another operation on the keyring has not finished within %u ms", keyring->wait_ms);
+    kr_hint(err, "the token may be hanging: p11keyring doctor");
+    return err->status;
+}
+
+void kr_keyring_unlock(struct kr_keyring *keyring)
+{
+    pthread_mutex_unlock(&keyring->lock);
+}
+
+/* --- rows into keys --------------------------------------------------------------------------- */
+
+/* A row that is not in the table yet, copied so that no keystore lock is held while the token
+ * unwraps. */
+struct pending {
+    struct pending *next;
+    uint32_t id, version;
+    enum kr_cipher cipher;
+    size_t envelope_len;
+    uint8_t envelope[];
+};
+
+struct pending_list {
+    const struct kr_keytable *table;
+    struct pending *first, **last;
+};
+
+static void free_pending(struct pending_list *list)
+{
+    while (list->first) {
+        struct pending *next = list->first->next;
+        free(list->first);
+        list->first = next;
+    }
+}
+
+static bool parse_id(const char *text, uint32_t *ret)
+{
+    char *end;
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    if (errno || end == text || *end || value == 0 || value > UINT32_MAX)
+        return false;
+    *ret = (uint32_t)value;
+    return true;
+}
+
+static enum kr_status collect(const struct kr_version_row *row, void *context, struct kr_error *err)
+{
+    struct pending_list *list = context;
+    uint32_t id;
+    enum kr_cipher cipher;
+    if (!parse_id(row->id, &id) || !kr_cipher_parse(row->cipher, &cipher)) {
+        kr_fail(err, KR_INTEGRITY, "key '%s' version %u has an unknown form (cipher '%s')", row->id,
+                row->version, row->cipher);
+        kr_hint(err, "the keystore was written by a newer p11keyring, or is damaged");
+        return err->status;
+    }
+    if (kr_keytable_find(list->table, id, row->version))
+        return KR_OK;
+    struct pending *pending = malloc(sizeof(*pending) + row->envelope_len);
+    if (!pending)
+        return kr_fail_memory(err);
+    *pending = (struct pending){
+        .id = id, .version = row->version, .cipher = cipher, .envelope_len = row->envelope_len};
+    memcpy(pending->envelope, row->envelope, row->envelope_len);
+    *list->last = pending;
+    list->last = &pending->next;
+    return KR_OK;
+}
+
+static enum kr_status unwrap(struct kr_keyring *keyring, const struct pending *pending,
+                             struct kr_error *err)
+{
+    char id[12];
+    snprintf(id, sizeof(id), "%u", pending->id);
+    struct kr_envelope_context context =
+        kr_keyring_context(keyring, id, pending->version, kr_cipher_name(pending->cipher));
+    KR_SECRET uint8_t *bytes = NULL;
+    size_t len = 0;
+    enum kr_status status = kr_envelope_open(keyring->token, &context, pending->envelope,
+                                             pending->envelope_len, &bytes, &len, err);
+    if (status != KR_OK) {
+        kr_error_context(err, "key %u version %u", pending->id, pending->version);
+        return status;
+    }
+    KR_SECRET struct kr_data_key *key = kr_secret_alloc(sizeof(*key));
+    if (!key)
+        return kr_fail_memory(err);
+    if (len != 16 && len != 24 && len != 32)
+        return kr_fail(err, KR_INTEGRITY, "key %u version %u has %zu bytes", pending->id,
+                       pending->version, len);
+    *key = (struct kr_data_key){.id = pending->id,
+                                .version = pending->version,
+                                .cipher = pending->cipher,
+                                .len = (uint8_t)len};
+    memcpy(key->bytes, bytes, len);
+    if (!kr_keytable_add(keyring->table, key))
+        return kr_fail_memory(err);
+    key = NULL; /* the table's now */
+    return KR_OK;
+}
+
+/* Reads, in one consistent view, what is new; the view ends before the token is asked. */
+static enum kr_status read_new(struct kr_keyring *keyring, struct pending_list *list,
+                               struct kr_error *err)
+{
+    KR_TRY(kr_keystore_begin_read(keyring->keystore, err));
+    enum kr_status status = kr_keystore_verify(keyring->keystore, err);
+    if (status == KR_OK)
+        status = kr_keystore_each_version(keyring->keystore, KR_NS_MARIADB, collect, list, err);
+    if (status != KR_OK) {
+        kr_keystore_rollback(keyring->keystore);
+        return status;
+    }
+    return kr_keystore_commit(keyring->keystore, err);
+}
+
+static enum kr_status load_new(struct kr_keyring *keyring, struct kr_error *err)
+{
+    struct pending_list list = {.table = keyring->table, .last = &list.first};
+    enum kr_status status = read_new(keyring, &list, err);
+    for (const struct pending *p = list.first; p && status == KR_OK; p = p->next)
+        status = unwrap(keyring, p, err);
+    free_pending(&list);
+    return status;
+}
+
+enum kr_status kr_keyring_refresh_locked(struct kr_keyring *keyring, struct kr_error *err)
+{
+    uint64_t change;
+    KR_TRY(kr_keystore_change_counter(keyring->keystore, &change, err));
+    if (change == keyring->seen_change)
+        return KR_OK;
+    KR_TRY(load_new(keyring, err));
+    keyring->seen_change = change;
+    keyring->refreshes++;
+    return KR_OK;
+}
+
+enum kr_status kr_keyring_refresh(struct kr_keyring *keyring, struct kr_error *err)
+{
+    KR_TRY(kr_keyring_lock(keyring, err));
+    enum kr_status status = kr_keyring_refresh_locked(keyring, err);
+    if (status != KR_OK)
+        keyring->refresh_errors++;
+    kr_keyring_unlock(keyring);
+    return status;
+}
+
+/* --- open and close --------------------------------------------------------------------------- */
+
+enum kr_status kr_keyring_open_token(const struct kr_config *config, struct kr_token **ret,
+                                     struct kr_pin_source **ret_pin, struct kr_error *err)
+{
+    struct kr_pin_source *pin = NULL;
+    if (config->token.pin_source)
+        KR_TRY(kr_pin_source_new(config->token.pin_source, "user PIN of the token", &pin, err));
+    char *guard = kr_keyring_guard_path(config);
+    struct kr_token_options options = {
+        .module = config->token.module,
+        .uri = config->token.uri,
+        .pin = pin,
+        .guard_path = guard,
+        .timeout_ms = config->pkcs11.timeout_ms,
+        .lock_timeout_ms = config->keyring.lock_timeout_ms,
+    };
+    enum kr_status status = guard ? kr_token_open(&options, ret, err) : kr_fail_memory(err);
+    free(guard);
+    if (status == KR_OK)
+        *ret_pin = pin;
+    else
+        kr_pin_source_free(pin);
+    return status;
+}
+
+/* The keystore's manifest key; later opens of the same keystore by this process reuse it. */
+static enum kr_status open_manifest(struct kr_keyring *keyring, struct kr_error *err)
+{
+    uint8_t *blob = NULL;
+    size_t blob_len = 0, len = 0;
+    KR_TRY(kr_keystore_get_manifest_envelope(keyring->keystore, &blob, &blob_len, err));
+    struct kr_envelope_context context =
+        kr_manifest_context(keyring->name, kr_keystore_uuid(keyring->keystore));
+    enum kr_status status = kr_envelope_open(keyring->token, &context, blob, blob_len,
+                                             &keyring->manifest_key, &len, err);
+    free(blob);
+    if (status != KR_OK) {
+        kr_error_context(err, "manifest key of %s", kr_keystore_path(keyring->keystore));
+        return status;
+    }
+    if (len != KR_MANIFEST_KEY_BYTES)
+        return kr_fail(err, KR_INTEGRITY, "manifest key has %zu bytes", len);
+    return kr_keystore_set_manifest_key(keyring->keystore, keyring->manifest_key, err);
+}
+
+static enum kr_status check_masters(struct kr_keyring *keyring, struct kr_error *err)
+{
+    struct kr_master_row *rows = NULL;
+    size_t count = 0;
+    KR_TRY(kr_keystore_list_masters(keyring->keystore, &rows, &count, err));
+    enum kr_status status = KR_OK;
+    for (size_t i = 0; i < count && status == KR_OK; i++) {
+        struct kr_master_info info;
+        status = kr_master_find(keyring->token, &rows[i].id, &info, err);
+        if (status != KR_OK)
+            kr_error_context(err, "master key '%s'", rows[i].label);
+    }
+    free(rows);
+    return status;
+}
+
+static enum kr_status connect_all(struct kr_keyring *keyring, const struct kr_config *config,
+                                  struct kr_error *err)
+{
+    struct kr_keystore_options options = kr_config_keystore(config, false);
+    KR_TRY(kr_keystore_open(&options, &keyring->keystore, err));
+    KR_TRY(kr_keyring_open_token(config, &keyring->token, &keyring->pin, err));
+    KR_TRY(kr_token_login(keyring->token, err));
+    KR_TRY(check_masters(keyring, err));
+    KR_TRY(open_manifest(keyring, err));
+    KR_TRY(kr_keystore_change_counter(keyring->keystore, &keyring->seen_change, err));
+    return load_new(keyring, err);
+}
+
+static struct kr_keyring *new_keyring(const struct kr_config *config)
+{
+    struct kr_keyring *keyring = calloc(1, sizeof(*keyring));
+    if (!keyring)
+        return NULL;
+    pthread_mutex_init(&keyring->lock, NULL);
+    keyring->name = strdup(config->keyring.name);
+    keyring->keystore_path = strdup(config->keyring.keystore);
+    keyring->table = kr_keytable_new();
+    keyring->lock_timeout_ms = config->keyring.lock_timeout_ms;
+    keyring->wait_ms = config->keyring.lock_timeout_ms + config->pkcs11.timeout_ms;
+    keyring->poll_ms = config->keyring.poll_ms;
+    keyring->rotation_step = config->mariadb.rotation_step;
+    if (keyring->name && keyring->keystore_path && keyring->table)
+        return keyring;
+    kr_keyring_close(keyring);
+    return NULL;
+}
+
+enum kr_status kr_keyring_open(const struct kr_config *config, struct kr_keyring **ret,
+                               struct kr_error *err)
+{
+    KR_TRY(kr_config_require(config, err));
+    kr_secret_set_policy(config->keyring.lock_memory);
+    struct kr_keyring *keyring = new_keyring(config);
+    if (!keyring)
+        return kr_fail_memory(err);
+    enum kr_status status = connect_all(keyring, config, err);
+    if (status != KR_OK) {
+        kr_keyring_close(keyring);
+        return status;
+    }
+    *ret = keyring;
+    return KR_OK;
+}
+
+void kr_keyring_close(struct kr_keyring *keyring)
+{
+    if (!keyring)
+        return;
+    kr_watcher_stop(keyring->watcher);
+    kr_keystore_close(keyring->keystore);
+    kr_token_close(keyring->token);
+    kr_pin_source_free(keyring->pin);
+    kr_keytable_free(keyring->table);
+    kr_secret_free(keyring->manifest_key);
+    pthread_mutex_destroy(&keyring->lock);
+    free(keyring->name);
+    free(keyring->keystore_path);
+    free(keyring);
+}
+
+enum kr_status kr_keyring_watch(struct kr_keyring *keyring, struct kr_error *err)
+{
+    return kr_watcher_start(keyring, &keyring->watcher, err);
+}
+
+/* --- lookups ---------------------------------------------------------------------------------- */
+
+uint32_t kr_keyring_latest(const struct kr_keyring *keyring, uint32_t id)
+{
+    return kr_keytable_latest(keyring->table, id);
+}
+
+const struct kr_data_key *kr_keyring_find(const struct kr_keyring *keyring, uint32_t id,
+                                          uint32_t version)
+{
+    return kr_keytable_find(keyring->table, id, version);
+}
+
+void kr_keyring_get_stats(const struct kr_keyring *keyring, struct kr_keyring_stats *ret)
+{
+    *ret = (struct kr_keyring_stats){
+        .keys = kr_keytable_keys(keyring->table),
+        .versions = kr_keytable_versions(keyring->table),
+        .refreshes = keyring->refreshes,
+        .refresh_errors = keyring->refresh_errors,
+        .token_up = kr_token_is_up(keyring->token),
+    };
+    kr_token_get_stats(keyring->token, &ret->token);
+}

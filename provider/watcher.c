@@ -1,1 +1,118 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * The watcher: one thread per keyring that takes over what other processes commit, and looks at the
+ * token now and then so that its state is known before somebody needs it.
+ */
+#include "provider/keyring_internal.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <signal.h>
+#include <stdlib.h>
+
+enum { PROBE_INTERVAL_MS = 2000 };
+
+struct kr_watcher {
+    struct kr_keyring *keyring;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool stop;
+};
+
+/* Something that can fail for a long time: said once when it begins and once when it is over. */
+struct trouble {
+    const char *what;
+    bool now;
+};
+
+static void report(struct trouble *trouble, enum kr_status status, struct kr_error *err)
+{
+    if (status != KR_OK && !trouble->now) {
+        kr_error_context(err, "%s", trouble->what);
+        kr_log_error(KR_LOG_ERROR, err);
+    } else if (status == KR_OK && trouble->now) {
+        kr_log(KR_LOG_NOTE, "%s: works again", trouble->what);
+    }
+    trouble->now = status != KR_OK;
+}
+
+/* False when the watcher is to end. */
+static bool sleep_interval(struct kr_watcher *watcher)
+{
+    struct timespec until = kr_deadline(watcher->keyring->poll_ms);
+    pthread_mutex_lock(&watcher->lock);
+    int rc = 0;
+    while (!watcher->stop && rc == 0)
+        rc = pthread_cond_timedwait(&watcher->wake, &watcher->lock, &until);
+    bool go_on = !watcher->stop;
+    pthread_mutex_unlock(&watcher->lock);
+    return go_on;
+}
+
+static void *watch(void *arg)
+{
+    struct kr_watcher *watcher = arg;
+    struct trouble refresh = {"taking over changes of the keystore", false};
+    struct trouble token = {"the token", false};
+    uint64_t next_probe = 0;
+    while (sleep_interval(watcher)) {
+        struct kr_error err = KR_ERROR_INIT;
+        report(&refresh, kr_keyring_refresh(watcher->keyring, &err), &err);
+        if (kr_now_ms() < next_probe)
+            continue;
+        struct kr_token_info info;
+        report(&token, kr_token_get_info(watcher->keyring->token, &info, &err), &err);
+        next_probe = kr_now_ms() + PROBE_INTERVAL_MS;
+    }
+    return NULL;
+}
+
+/* Signals are the server's business: the thread starts with all of them blocked. */
+static int start_thread(struct kr_watcher *watcher)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&watcher->thread, NULL, watch, watcher);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc == 0)
+        pthread_setname_np(watcher->thread, "p11k-watcher");
+    return rc;
+}
+
+enum kr_status kr_watcher_start(struct kr_keyring *keyring, struct kr_watcher **ret,
+                                struct kr_error *err)
+{
+    struct kr_watcher *watcher = calloc(1, sizeof(*watcher));
+    if (!watcher)
+        return kr_fail_memory(err);
+    watcher->keyring = keyring;
+    pthread_mutex_init(&watcher->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&watcher->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    if (start_thread(watcher) != 0) {
+        free(watcher);
+        return kr_fail(err, KR_INTERNAL, "the keystore watcher's thread could not be started");
+    }
+    *ret = watcher;
+    return KR_OK;
+}
+
+void kr_watcher_stop(struct kr_watcher *watcher)
+{
+    if (!watcher)
+        return;
+    pthread_mutex_lock(&watcher->lock);
+    watcher->stop = true;
+    pthread_cond_signal(&watcher->wake);
+    pthread_mutex_unlock(&watcher->lock);
+    pthread_join(watcher->thread, NULL);
+    pthread_cond_destroy(&watcher->wake);
+    pthread_mutex_destroy(&watcher->lock);
+    free(watcher);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* The keyring's insides, shared by the files of the keyring core only. */
+#ifndef P11K_PROVIDER_KEYRING_INTERNAL_H
+#define P11K_PROVIDER_KEYRING_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "provider/keyring.h"
+#include "provider/keytable.h"
+#include "wrap/envelope.h"
+
+struct kr_keyring {
+    /* Fixed after open. */
+    char *name, *keystore_path;
+    unsigned lock_timeout_ms, wait_ms, poll_ms;
+    uint32_t rotation_step;
+    struct kr_token *token;
+    struct kr_pin_source *pin;
+    struct kr_keytable *table;
+    uint8_t *manifest_key; /* secret memory */
+
+    /* Serialises everything below and the token. */
+    pthread_mutex_t lock;
+    struct kr_keystore *keystore; /* for reading; a writer opens its own */
+    uint64_t seen_change;
+
+    _Atomic uint64_t refreshes, refresh_errors;
+
+    struct kr_watcher *watcher;
+};
+
+/* What all envelopes of this keyring are bound to, filled for one data key. */
+struct kr_envelope_context kr_keyring_context(const struct kr_keyring *keyring, const char *id,
+                                              uint32_t version, const char *cipher);
+
+/* The context of the manifest key's envelope. */
+struct kr_envelope_context kr_manifest_context(const char *keyring, const uint8_t *uuid);
+
+/* Takes the lock within the bounded wait; KR_IO after it. */
+KR_MUST_USE enum kr_status kr_keyring_lock(struct kr_keyring *keyring, struct kr_error *err);
+void kr_keyring_unlock(struct kr_keyring *keyring);
+
+/* kr_keyring_refresh() for a caller that holds the lock. */
+KR_MUST_USE enum kr_status kr_keyring_refresh_locked(struct kr_keyring *keyring,
+                                                     struct kr_error *err);
+
+/* The wish that [pkcs11] mechanism holds. */
+KR_MUST_USE enum kr_status kr_config_mechanism(const struct kr_config *config,
+                                               enum kr_wrap_mechanism *ret, struct kr_error *err);
+
+struct kr_keystore_options kr_config_keystore(const struct kr_config *config, bool writable);
+
+/* watcher.c */
+KR_MUST_USE enum kr_status kr_watcher_start(struct kr_keyring *keyring, struct kr_watcher **ret,
+                                            struct kr_error *err);
+/* Ends the thread and waits for it; NULL is accepted. */
+void kr_watcher_stop(struct kr_watcher *watcher);
+
+#endif
