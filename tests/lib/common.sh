@@ -1,0 +1,240 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
+# What every shell test stands on; source it first, end with `finish`.
+#
+#   check "what must hold" function [args]   runs it in a subshell with errexit and counts it; its
+#                                            output is shown only when it fails
+#   finish                                   prints this script's counts and exits
+#
+# Everything lives in $WORK, a private folder that the unprivileged user $RUN_AS can reach, and is
+# removed at the end (P11K_KEEP=1 leaves it). Background processes are started with `background` or
+# leave a pidfile *.pid in $WORK; both kinds are ended by pid at the end.
+[[ -z ${P11K_COMMON_LOADED:-} ]] || return 0
+P11K_COMMON_LOADED=1
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+BUILD=${P11K_BUILD:-$ROOT/build/test}
+SOFTHSM_MODULE=${P11K_SOFTHSM_MODULE:-/usr/lib/softhsm/libsofthsm2.so}
+RUN_AS=nobody
+passed=0
+failed=0
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# --- processes -------------------------------------------------------------------------------------
+
+# Alive and not merely waiting to be reaped.
+alive() {
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    stat=${stat##*) }
+    [[ $stat != Z* ]]
+}
+
+wait_gone() { # PID SECONDS
+    local end=$((SECONDS + $2))
+    while alive "$1"; do
+        ((SECONDS < end)) || return 1
+        sleep 0.05
+    done
+}
+
+# Runs its arguments in the background and remembers the pid, also when called in a subshell. The
+# pid is left in $background_pid.
+background() {
+    "$@" &
+    background_pid=$!
+    echo "$background_pid" >"$WORK/background.$background_pid.pid"
+}
+
+end_process() { # PIDFILE [SIGNAL]
+    local pid
+    pid=$(cat "$1" 2>/dev/null) || return 0
+    rm -f "$1"
+    alive "$pid" || return 0
+    kill "-${2:-TERM}" "$pid" 2>/dev/null || return 0
+    wait_gone "$pid" 20 || kill -KILL "$pid" 2>/dev/null || true
+    wait_gone "$pid" 5 || true
+}
+
+end_all_processes() {
+    local file
+    while IFS= read -r file; do
+        end_process "$file" KILL
+    done < <(find "$WORK" -name '*.pid' 2>/dev/null)
+}
+
+# shellcheck disable=SC2317 # called by trap
+common_cleanup() {
+    local rc=$?
+    trap - EXIT
+    end_all_processes
+    if [[ -n ${P11K_KEEP:-} ]]; then
+        echo "kept: $WORK" >&2
+    else
+        rm -rf "$WORK"
+    fi
+    exit "$rc"
+}
+
+# As the user that servers run as; environment and working directory are kept.
+as_server() {
+    if ((EUID == 0)); then
+        setpriv --reuid="$RUN_AS" --regid="$(id -g "$RUN_AS")" --clear-groups -- "$@"
+    else
+        "$@"
+    fi
+}
+
+own() { # gives files to the user that servers run as
+    ((EUID != 0)) || chown -R "$RUN_AS:$(id -g "$RUN_AS")" "$@"
+}
+
+# --- checks ----------------------------------------------------------------------------------------
+
+record() { # pass|fail WHAT
+    [[ -z ${P11K_RESULTS:-} ]] || printf '%s %s\n' "$1" "$2" >>"$P11K_RESULTS"
+}
+
+check() {
+    local what=$1 rc=0 start=$EPOCHREALTIME log=$WORK/check.log
+    shift
+    set +e
+    (
+        set -e
+        "$@"
+    ) >"$log" 2>&1
+    rc=$?
+    set -e
+    local ms=$(((${EPOCHREALTIME/./} - ${start/./}) / 1000))
+    if ((rc == 0)); then
+        passed=$((passed + 1))
+        printf 'ok    %s (%d.%d s)\n' "$what" $((ms / 1000)) $((ms % 1000 / 100))
+        record pass "$what"
+    else
+        failed=$((failed + 1))
+        printf 'FAIL  %s\n' "$what"
+        sed 's/^/      | /' "$log"
+        record fail "$what"
+    fi
+}
+
+finish() {
+    printf '%s: %d ok, %d failed\n' "$(basename "$0" .sh)" "$passed" "$failed"
+    ((failed == 0))
+    exit
+}
+
+# Assertions, for use inside check functions. They say what they saw.
+equal() { # WANTED SEEN WHAT
+    [[ $1 == "$2" ]] || die "${3:-value}: wanted '$1', saw '$2'"
+}
+
+contains() { # FILE TEXT
+    grep -qF -- "$2" "$1" || {
+        tail -n 40 "$1" >&2
+        die "'$2' is not in $1"
+    }
+}
+
+lacks() { # FILE TEXT
+    ! grep -aF -- "$2" "$1" >&2 || die "'$2' is in $1"
+}
+
+fails_with() { # EXIT-CODE COMMAND...
+    local want=$1 rc=0
+    shift
+    "$@" || rc=$?
+    equal "$want" "$rc" "exit code of $*"
+}
+
+# Polls a command until it succeeds.
+eventually() { # SECONDS COMMAND...
+    local end=$((${EPOCHREALTIME/./} + $1 * 1000000))
+    shift
+    until "$@"; do
+        ((${EPOCHREALTIME/./} < end)) || die "not within the time: $*"
+        sleep 0.1
+    done
+}
+
+# --- tokens and keyrings ---------------------------------------------------------------------------
+
+random_hex() { # BYTES
+    od -An -v -tx1 -N "$1" /dev/urandom | tr -d ' \n'
+}
+
+# Makes $WORK/NAME with a SoftHSM2 token (label NAME) of its own, a random PIN in a file, and a
+# configuration; no keystore. Selects it (see keyring_use).
+token_up() { # NAME [MODULE]
+    local dir=$WORK/$1
+    mkdir -p "$dir/tokens" "$dir/keyring"
+    cat >"$dir/softhsm2.conf" <<CONF
+directories.tokendir = $dir/tokens
+objectstore.backend = file
+log.level = ERROR
+CONF
+    random_hex 12 >"$dir/pin"
+    random_hex 12 >"$dir/so-pin"
+    chmod 700 "$dir/tokens" "$dir/keyring"
+    chmod 600 "$dir/pin" "$dir/so-pin"
+    write_conf "$dir/p11keyring.conf" "$1" "$dir" "${2:-$SOFTHSM_MODULE}"
+    own "$dir"
+    keyring_use "$1"
+    as_server softhsm2-util --init-token --free --label "$1" \
+        --pin "$(<"$dir/pin")" --so-pin "$(<"$dir/so-pin")" >/dev/null
+}
+
+write_conf() { # FILE TOKEN-LABEL DIR MODULE
+    cat >"$1" <<CONF
+[token:$2]
+module = $4
+uri = pkcs11:token=$2
+pin-source = file:$3/pin
+
+[keyring]
+name = test
+keystore = $3/keyring/test.keystore
+
+[pkcs11]
+timeout = 3000
+CONF
+}
+
+# The keyring that `tool` and servers started from now on use.
+keyring_use() { # NAME
+    KEYRING=$WORK/$1
+    export SOFTHSM2_CONF=$KEYRING/softhsm2.conf P11KEYRING_CONF=$KEYRING/p11keyring.conf
+}
+
+# A token and a keystore with master key.
+keyring_up() { # NAME
+    token_up "$1"
+    tool master create >/dev/null
+}
+
+# The admin tool, as the user that servers run as.
+tool() {
+    as_server "$WORK/bin/p11keyring" "$@"
+}
+
+# --- set-up ----------------------------------------------------------------------------------------
+
+# The build may be in a folder that the server's user cannot reach (root's home): use copies.
+install_copies() {
+    mkdir -p "$WORK/bin" "$WORK/lib"
+    cp "$BUILD/bin/p11keyring" "$WORK/bin/"
+    find "$BUILD/lib" -maxdepth 1 -name '*.so' -exec cp {} "$WORK/lib/" \;
+}
+
+WORK=$(mktemp -d "${P11K_WORK:-/var/tmp}/p11keyring-test.XXXXXX")
+chmod 755 "$WORK"
+trap common_cleanup EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+[[ -n ${P11K_NO_BUILD:-} ]] || install_copies
