@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* A token fixture with a configuration, for tests of the keyring core. */
+#include "keyring_fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wrap/envelope.h"
+
+/* Fails the running test with the text of the error. */
+static void must(enum kr_status status, const struct kr_error *err)
+{
+    if (status != KR_OK)
+        fail_msg("%s: %s (%s)", kr_status_name(status), err->text, err->hint);
+}
+
+static void write_config(struct keyring_fixture *f)
+{
+    snprintf(f->config_path, sizeof(f->config_path), "%s/p11keyring.conf", f->token.dir);
+    FILE *file = fopen(f->config_path, "w");
+    assert_non_null(file);
+    fprintf(file,
+            "[token:test]\nmodule = %s\nuri = %s\npin-source = file:%s\n"
+            "[keyring]\nname = test\nkeystore = %s\nlock-timeout = 3000\npoll-interval = 100\n"
+            "[pkcs11]\ntimeout = 3000\n",
+            f->token.module, f->token.uri, f->token.pin_file, f->token.keystore);
+    assert_int_equal(fclose(file), 0);
+}
+
+void keyring_fixture_up(struct keyring_fixture *f)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    fixture_up(&f->token, "keyring-test");
+    write_config(f);
+    must(kr_config_load(f->config_path, &f->config, &err), &err);
+    struct kr_master_row master;
+    unsigned others;
+    must(kr_keyring_create(f->config, NULL, &master, &others, &err), &err);
+}
+
+void keyring_fixture_down(struct keyring_fixture *f)
+{
+    kr_config_free(f->config);
+    fixture_down(&f->token);
+}
+
+struct kr_keyring *keyring_fixture_open(struct keyring_fixture *f)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_keyring *keyring = NULL;
+    must(kr_keyring_open(f->config, &keyring, &err), &err);
+    return keyring;
+}
+
+static void unlock_manifest(struct kr_keystore *keystore, struct kr_token *token)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    uint8_t *blob, *key;
+    size_t blob_len, len;
+    must(kr_keystore_get_manifest_envelope(keystore, &blob, &blob_len, &err), &err);
+    struct kr_envelope_context context = {.keyring = "test",
+                                          .uuid = kr_keystore_uuid(keystore),
+                                          .ns = "manifest",
+                                          .id = "key",
+                                          .owner = "",
+                                          .version = 1,
+                                          .cipher = "hmac-sha256"};
+    must(kr_envelope_open(token, &context, blob, blob_len, &key, &len, &err), &err);
+    must(kr_keystore_set_manifest_key(keystore, key, &err), &err);
+    kr_secret_free(key);
+    free(blob);
+}
+
+static void add_one(struct kr_keystore *keystore, struct kr_token *token,
+                    const struct kr_master_row *master, const char *id)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_version_row row = {.ns = KR_NS_MARIADB, .id = id, .owner = "", .cipher = "aes-ctr"};
+    must(kr_keystore_next_version(keystore, row.ns, id, "", 1, &row.version, &err), &err);
+    uint8_t bytes[32], *blob;
+    must(kr_token_random(token, bytes, sizeof(bytes), &err), &err);
+    struct kr_envelope_context context = {.keyring = "test",
+                                          .uuid = kr_keystore_uuid(keystore),
+                                          .ns = KR_NS_MARIADB,
+                                          .id = id,
+                                          .owner = "",
+                                          .version = row.version,
+                                          .cipher = row.cipher};
+    must(kr_envelope_seal(token, &master->id, master->mechanism, &context, bytes, sizeof(bytes),
+                          &blob, &row.envelope_len, &err),
+         &err);
+    row.envelope = blob;
+    must(kr_keystore_add_version(keystore, &row, &err), &err);
+    free(blob);
+}
+
+void keyring_fixture_add_versions(struct keyring_fixture *f, uint32_t id, unsigned count)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_pin_source *pin;
+    struct kr_token *token = fixture_token(&f->token, NULL, &pin);
+    struct kr_keystore_options options = {
+        .path = f->token.keystore, .keyring = "test", .writable = true, .lock_timeout_ms = 3000};
+    struct kr_keystore *keystore;
+    must(kr_keystore_open(&options, &keystore, &err), &err);
+    unlock_manifest(keystore, token);
+    must(kr_keystore_begin_write(keystore, &err), &err);
+    struct kr_master_row master;
+    must(kr_keystore_current_master(keystore, &master, &err), &err);
+    char text[12];
+    snprintf(text, sizeof(text), "%u", id);
+    for (unsigned i = 0; i < count; i++)
+        add_one(keystore, token, &master, text);
+    must(kr_keystore_commit(keystore, &err), &err);
+    kr_keystore_close(keystore);
+    kr_token_close(token);
+    kr_pin_source_free(pin);
+}

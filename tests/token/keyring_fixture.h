@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* A token fixture with a configuration, for tests of the keyring core. */
+#ifndef P11K_TESTS_KEYRING_FIXTURE_H
+#define P11K_TESTS_KEYRING_FIXTURE_H
+
+#include "fixture.h"
+#include "provider/keyring.h"
+
+struct keyring_fixture {
+    struct fixture token;
+    char config_path[320];
+    struct kr_config *config;
+};
+
+/* Token, configuration file, and a keystore with its master key. Aborts the test on failure. */
+void keyring_fixture_up(struct keyring_fixture *f);
+void keyring_fixture_down(struct keyring_fixture *f);
+
+/* Opens the keyring; aborts the test on failure. */
+struct kr_keyring *keyring_fixture_open(struct keyring_fixture *f);
+
+/* Adds `count` random versions of key `id` in one transaction, past the keyring core, which would
+ * commit each on its own. */
+void keyring_fixture_add_versions(struct keyring_fixture *f, uint32_t id, unsigned count);
+
+#endif
