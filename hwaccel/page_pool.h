@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * The per-thread pool of cipher contexts behind page_cipher.h; for hwaccel only.
+ *
+ * A context is remembered under its shape (mode, padding, direction, key length) and key. No lock
+ * is taken except when a thread makes its pool and when it ends.
+ */
+#ifndef P11K_HWACCEL_PAGE_POOL_H
+#define P11K_HWACCEL_PAGE_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <openssl/evp.h>
+
+#include "base/status.h"
+
+enum { KR_AES_BLOCK = 16, KR_AES_KEY_MAX = 32 };
+
+enum kr_mode { KR_MODE_CBC, KR_MODE_CBC_PADDED, KR_MODE_CTR, KR_MODE_GCM, KR_MODES };
+
+struct kr_shape {
+    uint8_t mode; /* enum kr_mode */
+    uint8_t encrypt;
+    uint8_t key_len;
+    uint8_t filled; /* always 1 in a shape that is looked for */
+};
+
+struct kr_page_pool;
+
+struct kr_page_op {
+    EVP_CIPHER_CTX *evp;
+    EVP_CIPHER_CTX *mask;      /* CBC: AES-ECB under the same key, for a last partial block */
+    struct kr_page_pool *pool; /* NULL: made for one operation, as the pool was full */
+    struct kr_shape shape;
+    enum kr_status failure; /* of an update; finish repeats it */
+    uint8_t held_len;
+    uint8_t held[KR_AES_BLOCK]; /* input not processed yet */
+    uint8_t iv[KR_AES_BLOCK];
+};
+
+/* A context for this shape and key with the iv set, as long as the mode's (GCM: 12 bytes).
+ * KR_INTERNAL. */
+KR_MUST_USE enum kr_status kr_page_pool_take(struct kr_shape shape, const uint8_t *key,
+                                             const uint8_t *iv, struct kr_page_op **ret);
+
+void kr_page_pool_give_back(struct kr_page_op *op);
+
+#endif
