@@ -22,7 +22,12 @@
 
 struct kr_pin_guard; /* holds the lock */
 
-enum kr_guard_outcome { KR_GUARD_ACCEPTED, KR_GUARD_REFUSED, KR_GUARD_NOT_TRIED };
+enum kr_guard_outcome {
+    KR_GUARD_ACCEPTED,
+    KR_GUARD_REFUSED,
+    KR_GUARD_NOT_TRIED, /* C_Login was not called: the record of the attempt is taken back */
+    KR_GUARD_UNKNOWN    /* C_Login did not return: the attempt stays without an outcome */
+};
 
 /* Locks `path` (waiting at most `timeout_ms`), checks that `token_id` (model/serial/label) may be
  * tried with the source `identity`, and records the attempt. `count_low` is the token's flag.

@@ -100,9 +100,11 @@ void kr_token_get_stats(const struct kr_token *token, struct kr_token_stats *ret
 /* --- master keys; each call logs in when needed ------------------------------------------------ */
 
 /* Generates an AES-256 key in the token: CKA_TOKEN, CKA_PRIVATE, CKA_SENSITIVE, not
- * CKA_EXTRACTABLE, with the usages that our mechanisms need and no other. CKA_ID is a fresh UUID.
- * The new key is checked like any other before KR_OK. */
+ * CKA_EXTRACTABLE, with the usages that the mechanism `wish` needs and no other (KR_WRAP_AUTO: the
+ * first of AES-GCM, AES-KWP that works). CKA_ID is a fresh UUID. The new key is checked like any
+ * other and proven with that mechanism before KR_OK; a key that fails is destroyed. */
 KR_MUST_USE enum kr_status kr_master_generate(struct kr_token *token, const char *label,
+                                              enum kr_wrap_mechanism wish,
                                               struct kr_master_info *ret, struct kr_error *err);
 
 /* Every AES secret key on the token, also those that cannot serve: *ret is malloc'ed. */
