@@ -55,11 +55,14 @@ static enum kr_status survey(struct creation *c, unsigned long *ret_next, struct
     return KR_OK;
 }
 
+/* The mechanism that the configuration wants, or the best that works, is proven in both cases. */
 static enum kr_status get_master(struct creation *c, struct kr_error *err)
 {
     unsigned long next;
-    KR_TRY(survey(c, &next, err));
+    enum kr_wrap_mechanism wish;
     struct kr_master_info info;
+    KR_TRY(kr_config_mechanism(c->config, &wish, err));
+    KR_TRY(survey(c, &next, err));
     if (c->adopt_uri) {
         KR_TRY(kr_master_find_uri(c->token, c->adopt_uri, &info, err));
         if (label_number(info.label, c->config->keyring.name) > 0)
@@ -67,15 +70,13 @@ static enum kr_status get_master(struct creation *c, struct kr_error *err)
     } else {
         char label[128];
         snprintf(label, sizeof(label), "p11keyring:%s:%lu", c->config->keyring.name, next);
-        KR_TRY(kr_master_generate(c->token, label, &info, err));
+        KR_TRY(kr_master_generate(c->token, label, wish, &info, err));
         c->generated = true;
     }
     c->master.id = info.id;
     memcpy(c->master.label, info.label, sizeof(c->master.label));
     c->master.state = KR_MASTER_CURRENT;
     c->master.created = (int64_t)time(NULL);
-    enum kr_wrap_mechanism wish;
-    KR_TRY(kr_config_mechanism(c->config, &wish, err));
     return kr_master_prove(c->token, &info.id, wish, &c->master.mechanism, err);
 }
 
