@@ -85,6 +85,10 @@ void kr_token_close(struct kr_token *token);
 KR_MUST_USE enum kr_status kr_token_get_info(struct kr_token *token, struct kr_token_info *ret,
                                              struct kr_error *err);
 
+/* "model/serial/label": what the PIN guard knows the token by (the `token_id` of pin_guard.h). */
+#define KR_TOKEN_ID_MAX 80
+void kr_token_guard_id(const struct kr_token_info *info, char ret[KR_TOKEN_ID_MAX]);
+
 /* CKM numbers the token lists, for doctor: *ret is malloc'ed, `*ret_count` long. */
 KR_MUST_USE enum kr_status kr_token_mechanisms(struct kr_token *token, unsigned long **ret,
                                                size_t *ret_count, struct kr_error *err);
