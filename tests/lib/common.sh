@@ -82,13 +82,11 @@ common_cleanup() {
 }
 
 # As the user that servers run as; environment and working directory are kept.
-as_server() {
-    if ((EUID == 0)); then
-        setpriv --reuid="$RUN_AS" --regid="$(id -g "$RUN_AS")" --clear-groups -- "$@"
-    else
-        "$@"
-    fi
-}
+AS_SERVER=(env)
+((EUID != 0)) ||
+    AS_SERVER=(setpriv --reuid="$RUN_AS" --regid="$(id -g "$RUN_AS")" --clear-groups --)
+
+as_server() { "${AS_SERVER[@]}" "$@"; }
 
 own() { # gives files to the user that servers run as
     ((EUID != 0)) || chown -R "$RUN_AS:$(id -g "$RUN_AS")" "$@"

@@ -1,0 +1,247 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
+# Private MariaDB servers for tests. A server is a folder $WORK/NAME with its own data directory,
+# socket, plugin folder and my.cnf; nothing of the system's MariaDB is read or written.
+#
+#   server_new NAME              makes it (data directory from a template, see server_template)
+#   server_keyring NAME WORD     loads our plugin with the selected keyring; WORD: on, off, force
+#   server_start NAME [option]   waits until it answers; shows its error log when it does not
+#   server_stop / server_kill / server_refuses NAME
+#   sql NAME [statement]         batch mode, no column names; statements on stdin otherwise
+# shellcheck source=tests/lib/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+UNPACKED=$("$ROOT/tests/lib/packages.sh" unpacked)
+MARIADBD=/usr/sbin/mariadbd
+
+# --- making servers --------------------------------------------------------------------------------
+
+# mariadb-install-db takes seconds: run it once for all tests, without encryption.
+server_template() {
+    TEMPLATE=${P11K_TEMPLATE:-$WORK/template}
+    [[ ! -d $TEMPLATE/mysql ]] || return 0
+    mkdir -p "$TEMPLATE"
+    own "$TEMPLATE"
+    as_server mariadb-install-db --no-defaults --datadir="$TEMPLATE" --auth-root-authentication-method=normal \
+        --skip-test-db --skip-name-resolve --innodb-log-file-size=16M >"$WORK/install-db.log" 2>&1 || {
+        cat "$WORK/install-db.log" >&2
+        die "mariadb-install-db failed"
+    }
+}
+
+server_new() { # NAME
+    local dir=$WORK/$1
+    server_template
+    mkdir -p "$dir/tmp" "$dir/plugins"
+    cp -a "$TEMPLATE" "$dir/data"
+    cp "$WORK"/lib/*.so "$UNPACKED/file_key_management.so" "$dir/plugins/"
+    own "$dir"
+    echo "[mariadbd]" >"$dir/encryption.cnf"
+    server_conf "$1"
+}
+
+# Options for every test server: socket only, small, crash-safe, a binary log.
+server_conf() { # NAME
+    local dir=$WORK/$1
+    cat >"$dir/my.cnf" <<CNF
+[mariadbd]
+datadir = $dir/data
+socket = $dir/socket
+pid-file = $dir/data/mariadbd.pid
+log-error = $dir/error.log
+tmpdir = $dir/tmp
+plugin-dir = $dir/plugins
+skip-networking
+skip-name-resolve
+skip-slave-start
+server-id = 1
+log-bin = $dir/data/binlog
+binlog-format = ROW
+max-binlog-size = 64M
+innodb-buffer-pool-size = 48M
+innodb-log-file-size = 16M
+innodb-fast-shutdown = 1
+innodb-encryption-threads = 2
+aria-pagecache-buffer-size = 8M
+key-buffer-size = 1M
+performance-schema = off
+core-file = off
+!include $dir/encryption.cnf
+[client]
+socket = $dir/socket
+user = root
+CNF
+}
+
+# What "everything encrypted" means here. Words: on (default), off, force.
+encryption() { # WORD
+    [[ $1 != off ]] || return 0
+    local tables=ON
+    [[ $1 != force ]] || tables=FORCE
+    cat <<CNF
+innodb-encrypt-tables = $tables
+innodb-encrypt-log = ON
+innodb-encrypt-temporary-tables = ON
+encrypt-binlog = ON
+encrypt-tmp-files = ON
+encrypt-tmp-disk-tables = ON
+aria-encrypt-tables = ON
+CNF
+}
+
+# More lines for the server's section, after server_keyring or server_fkm.
+server_options() { # NAME LINE...
+    printf '%s\n' "${@:2}" >>"$WORK/$1/encryption.cnf"
+}
+
+# Our plugin, with the configuration file of the selected keyring.
+server_keyring() { # NAME on|off|force
+    {
+        echo "[mariadbd]"
+        echo "plugin-load-add = pkcs11_key_management"
+        echo "pkcs11-key-management-config = $P11KEYRING_CONF"
+        encryption "$2"
+    } >"$WORK/$1/encryption.cnf"
+}
+
+# MariaDB's own file_key_management with a key file made by the test.
+server_fkm() { # NAME on|off|force KEYFILE aes_cbc|aes_ctr
+    {
+        echo "[mariadbd]"
+        echo "plugin-load-add = file_key_management"
+        echo "file-key-management-filename = $3"
+        echo "file-key-management-encryption-algorithm = $4"
+        encryption "$2"
+    } >"$WORK/$1/encryption.cnf"
+}
+
+# --- running ---------------------------------------------------------------------------------------
+
+server_pid() { cat "$WORK/$1/server.pid"; }
+
+server_log() { echo "$WORK/$1/error.log"; }
+
+# Starts without waiting. The error log of this start begins anew. P11KEYRING_CONF is unset: the
+# server must find its configuration through its own system variable.
+server_launch() { # NAME [option...]
+    local dir=$WORK/$1
+    server_stop "$1"
+    shift
+    rm -f "$dir/error.log"
+    (
+        ulimit -c 0
+        cd "$dir"
+        unset P11KEYRING_CONF
+        exec "${AS_SERVER[@]}" "$MARIADBD" --defaults-file="$dir/my.cnf" "$@" \
+            >"$dir/stdout" 2>&1 </dev/null
+    ) &
+    echo $! >"$dir/server.pid"
+    disown
+}
+
+server_answers() { sql "$1" "SELECT 1" >/dev/null 2>&1; }
+
+server_start() { # NAME [option...]
+    local name=$1 end=$((SECONDS + 30))
+    server_launch "$@"
+    until server_answers "$name"; do
+        if ((SECONDS >= end)) || ! alive "$(<"$WORK/$name/server.pid")"; then
+            tail -n 25 "$WORK/$name/error.log" "$WORK/$name/stdout" >&2
+            die "server $name did not start"
+        fi
+        sleep 0.1
+    done
+}
+
+server_stop() { end_process "$WORK/$1/server.pid" TERM; }
+
+server_kill() { end_process "$WORK/$1/server.pid" KILL; }
+
+# The server must end by itself, saying TEXT in one [ERROR] line of the plugin.
+server_refuses() { # NAME TEXT [SECONDS]
+    local dir=$WORK/$1 pid
+    server_launch "$1"
+    pid=$(<"$dir/server.pid")
+    if ! wait_gone "$pid" "${3:-30}"; then
+        tail -n 40 "$dir/error.log" >&2
+        die "the server runs although it should have refused"
+    fi
+    rm -f "$dir/server.pid"
+    local lines
+    lines=$(plugin_lines "$1" ERROR)
+    [[ $lines == *"$2"* ]] || {
+        cat "$dir/error.log" >&2
+        die "'$2' is not in the plugin's error: $lines"
+    }
+    equal 1 "$(wc -l <<<"$lines")" "number of [ERROR] lines of the plugin ($lines)"
+}
+
+# Error log lines of our plugin with a level.
+plugin_lines() { # NAME ERROR|Warning|Note
+    grep -aE "\[$2\].*pkcs11_key_management" "$WORK/$1/error.log" || true
+}
+
+sql() { # NAME [STATEMENT] [client options...]
+    local name=$1
+    shift
+    local args=(--defaults-file="$WORK/$name/my.cnf" --batch --skip-column-names)
+    if (($#)); then
+        args+=(-e "$1")
+        shift
+    fi
+    mariadb "${args[@]}" "$@"
+}
+
+status_of() { # NAME VARIABLE
+    sql "$1" "SHOW GLOBAL STATUS LIKE '$2'" | cut -f2
+}
+
+# --- data ------------------------------------------------------------------------------------------
+
+# A table of ROWS rows, each carrying MARKER; OPTIONS go behind the CREATE TABLE.
+load_table() { # NAME TABLE ROWS MARKER [OPTIONS]
+    sql "$1" "CREATE DATABASE IF NOT EXISTS t; USE t;
+        CREATE TABLE t.$2 (id INT PRIMARY KEY AUTO_INCREMENT, n INT, txt VARCHAR(200), KEY(n)) ${5:-};
+        INSERT INTO t.$2 (n, txt)
+            SELECT seq MOD 997, CONCAT('$4 ', seq, ' ', MD5(seq)) FROM seq_1_to_$3;"
+}
+
+# One line per table of schema t.
+checksums() { # NAME
+    local tables
+    tables=$(sql "$1" "SELECT GROUP_CONCAT(CONCAT('t.', table_name) ORDER BY 1)
+        FROM information_schema.tables WHERE table_schema = 't' AND table_type = 'BASE TABLE'")
+    sql "$1" "CHECKSUM TABLE $tables"
+}
+
+# Files in the server's data and temporary directories that hold TEXT, and files that a running
+# server has open without a name (most temporary files are deleted when they are made).
+files_with() { # NAME TEXT
+    local fd
+    (cd "$WORK/$1" && grep -rlaF -- "$2" data tmp) || true
+    [[ -s $WORK/$1/server.pid ]] || return 0
+    for fd in "/proc/$(server_pid "$1")/fd"/*; do
+        [[ $(readlink "$fd") == *"(deleted)" ]] || continue
+        ! grep -qaF -- "$2" "$fd" 2>/dev/null || readlink "$fd"
+    done
+}
+
+no_plaintext() { # NAME TEXT
+    local files
+    files=$(files_with "$1" "$2")
+    [[ -z $files ]] || die "'$2' is readable in: $files"
+}
+
+# --- rotation --------------------------------------------------------------------------------------
+
+# Tablespaces that are not wholly encrypted with VERSION of their key or later.
+tablespaces_behind() { # NAME VERSION
+    sql "$1" "SELECT COUNT(*) FROM information_schema.innodb_tablespaces_encryption
+        WHERE encryption_scheme = 1 AND (min_key_version < $2 OR rotating_or_flushing <> 0)"
+}
+
+all_encrypted() { # NAME VERSION
+    [[ $(tablespaces_behind "$1" "$2") == 0 ]] &&
+        [[ $(sql "$1" "SELECT COUNT(*) FROM information_schema.innodb_tablespaces_encryption
+            WHERE min_key_version = 0") == 0 ]]
+}
