@@ -26,8 +26,8 @@ struct kr_keystore;
 
 struct kr_keystore_options {
     const char *path;
-    const char *keyring;      /* expected name; a keystore of another keyring is KR_INTEGRITY */
-    bool writable;            /* false: opened read-only where that is enough (see open) */
+    const char *keyring; /* expected name; a keystore of another keyring is KR_INTEGRITY */
+    bool writable;       /* false: opened read-only where that is enough (see open) */
     unsigned lock_timeout_ms;
 };
 
@@ -65,7 +65,7 @@ typedef enum kr_status (*kr_key_visitor)(const struct kr_key_row *row, void *con
 typedef enum kr_status (*kr_version_visitor)(const struct kr_version_row *row, void *context,
                                              struct kr_error *err);
 
-/* --- life ---------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------------------------- */
 
 /* Makes a new keystore, whole or not at all: it is built under a temporary name in the same
  * directory, fsynced, and linked to `path` only by kr_keystore_commit_new(). KR_REFUSED when `path`
@@ -94,7 +94,7 @@ const char *kr_keystore_path(const struct kr_keystore *keystore);
 KR_MUST_USE enum kr_status kr_keystore_change_counter(struct kr_keystore *keystore, uint64_t *ret,
                                                       struct kr_error *err);
 
-/* --- transactions ------------------------------------------------------------------------------ */
+/* --- transactions -------------------------------------------------------------------------- */
 
 /* A consistent view for several reads / a write transaction that has the write lock at once. */
 KR_MUST_USE enum kr_status kr_keystore_begin_read(struct kr_keystore *keystore,
@@ -106,7 +106,7 @@ KR_MUST_USE enum kr_status kr_keystore_begin_write(struct kr_keystore *keystore,
 KR_MUST_USE enum kr_status kr_keystore_commit(struct kr_keystore *keystore, struct kr_error *err);
 void kr_keystore_rollback(struct kr_keystore *keystore);
 
-/* --- manifest ---------------------------------------------------------------------------------- */
+/* --- manifest ------------------------------------------------------------------------------ */
 
 /* The envelope of the manifest key: stored once at creation, read at each open. The blob that
  * `get` returns is malloc'ed. */
@@ -117,13 +117,13 @@ KR_MUST_USE enum kr_status kr_keystore_get_manifest_envelope(struct kr_keystore 
                                                              uint8_t **ret, size_t *ret_len,
                                                              struct kr_error *err);
 /* Copies the key into secret memory of the handle. */
-KR_MUST_USE enum kr_status
-kr_keystore_set_manifest_key(struct kr_keystore *keystore,
-                             const uint8_t key[KR_MANIFEST_KEY_BYTES], struct kr_error *err);
+KR_MUST_USE enum kr_status kr_keystore_set_manifest_key(struct kr_keystore *keystore,
+                                                        const uint8_t key[KR_MANIFEST_KEY_BYTES],
+                                                        struct kr_error *err);
 /* KR_INTEGRITY when rows were changed by something that did not have the manifest key. */
 KR_MUST_USE enum kr_status kr_keystore_verify(struct kr_keystore *keystore, struct kr_error *err);
 
-/* --- rows; writers only inside a write transaction ------------------------------------------------ */
+/* --- rows; writers only inside a write transaction ------------------------------------------ */
 
 KR_MUST_USE enum kr_status kr_keystore_add_master(struct kr_keystore *keystore,
                                                   const struct kr_master_row *row,
