@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
  * The keystore: one SQLite file of envelopes and metadata, worthless without the token
- * (docs/FORMAT.md has the schema). Rollback journal, synchronous=FULL, so that a process may be
+ * (docs/FORMAT.md has the schema). Rollback journal, synchronous=EXTRA, so that a process may be
  * killed at any instruction and a committed change is there. Several processes share it; writers
  * take turns and wait at most the lock timeout (then KR_IO).
  *
@@ -74,6 +74,7 @@ typedef enum kr_status (*kr_version_visitor)(const struct kr_version_row *row, v
 KR_MUST_USE enum kr_status kr_keystore_create(const struct kr_keystore_options *options,
                                               const uint8_t uuid[KR_KEYSTORE_UUID_BYTES],
                                               struct kr_keystore **ret, struct kr_error *err);
+/* After a failure the handle can only be closed. */
 KR_MUST_USE enum kr_status kr_keystore_commit_new(struct kr_keystore *keystore,
                                                   struct kr_error *err);
 
@@ -90,13 +91,16 @@ void kr_keystore_close(struct kr_keystore *keystore);
 const uint8_t *kr_keystore_uuid(const struct kr_keystore *keystore);
 const char *kr_keystore_path(const struct kr_keystore *keystore);
 
-/* Changes when any process has committed since; cheap enough to ask every second. */
+/* Changes when any process has committed since; cheap enough to ask every second. KR_IO when the
+ * file was replaced or removed: this handle then reads and writes what nobody else sees. */
 KR_MUST_USE enum kr_status kr_keystore_change_counter(struct kr_keystore *keystore, uint64_t *ret,
                                                       struct kr_error *err);
 
 /* --- transactions -------------------------------------------------------------------------- */
 
-/* A consistent view for several reads / a write transaction that has the write lock at once. */
+/* A consistent view for several reads / a write transaction that has the write lock at once and has
+ * checked the manifest, for which its key must have been set: an edit by other hands is not given
+ * our MAC with the next commit. Transactions do not nest. */
 KR_MUST_USE enum kr_status kr_keystore_begin_read(struct kr_keystore *keystore,
                                                   struct kr_error *err);
 KR_MUST_USE enum kr_status kr_keystore_begin_write(struct kr_keystore *keystore,
@@ -120,11 +124,13 @@ KR_MUST_USE enum kr_status kr_keystore_get_manifest_envelope(struct kr_keystore 
 KR_MUST_USE enum kr_status kr_keystore_set_manifest_key(struct kr_keystore *keystore,
                                                         const uint8_t key[KR_MANIFEST_KEY_BYTES],
                                                         struct kr_error *err);
-/* KR_INTEGRITY when rows were changed by something that did not have the manifest key. */
+/* KR_INTEGRITY when rows were changed by something that did not have the manifest key, or when the
+ * file is older than one that this handle has seen. */
 KR_MUST_USE enum kr_status kr_keystore_verify(struct kr_keystore *keystore, struct kr_error *err);
 
 /* --- rows; writers only inside a write transaction ------------------------------------------ */
 
+/* A current one makes those before it old. */
 KR_MUST_USE enum kr_status kr_keystore_add_master(struct kr_keystore *keystore,
                                                   const struct kr_master_row *row,
                                                   struct kr_error *err);
@@ -148,7 +154,8 @@ KR_MUST_USE enum kr_status kr_keystore_next_version(struct kr_keystore *keystore
                                                     const char *id, const char *owner,
                                                     uint32_t step, uint32_t *ret,
                                                     struct kr_error *err);
-/* `row->key_disabled` is ignored; the version must not exist. */
+/* `row->key_disabled` is ignored. KR_REFUSED unless the number came from kr_keystore_next_version()
+ * and is above every number that was ever stored for this key. */
 KR_MUST_USE enum kr_status kr_keystore_add_version(struct kr_keystore *keystore,
                                                    const struct kr_version_row *row,
                                                    struct kr_error *err);
