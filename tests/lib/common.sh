@@ -171,20 +171,15 @@ random_hex() { # BYTES
 token_up() { # NAME [MODULE]
     local dir=$WORK/$1
     mkdir -p "$dir/tokens" "$dir/keyring"
-    cat >"$dir/softhsm2.conf" <<CONF
-directories.tokendir = $dir/tokens
-objectstore.backend = file
-log.level = ERROR
-CONF
+    sed "s|@TOKENDIR@|$dir/tokens|" "$ROOT/softhsm-conf/softhsm2.conf.in" >"$dir/softhsm2.conf"
     random_hex 12 >"$dir/pin"
     random_hex 12 >"$dir/so-pin"
-    chmod 700 "$dir/tokens" "$dir/keyring"
+    chmod 700 "$dir" "$dir/tokens" "$dir/keyring"
     chmod 600 "$dir/pin" "$dir/so-pin"
     write_conf "$dir/p11keyring.conf" "$1" "$dir" "${2:-$SOFTHSM_MODULE}"
     own "$dir"
     keyring_use "$1"
-    as_server softhsm2-util --init-token --free --label "$1" \
-        --pin "$(<"$dir/pin")" --so-pin "$(<"$dir/so-pin")" >/dev/null
+    tool token init --label "$1" --so-pin-source "file:$dir/so-pin" >/dev/null
 }
 
 write_conf() { # FILE TOKEN-LABEL DIR MODULE

@@ -34,7 +34,8 @@ server_new() { # NAME
     server_template
     mkdir -p "$dir/tmp" "$dir/plugins"
     cp -a "$TEMPLATE" "$dir/data"
-    cp "$WORK"/lib/*.so "$UNPACKED/file_key_management.so" "$dir/plugins/"
+    cp "$WORK/lib/pkcs11_key_management.so" "$dir/plugins/"
+    chmod 700 "$dir"
     own "$dir"
     echo "[mariadbd]" >"$dir/encryption.cnf"
     server_conf "$1"
@@ -106,6 +107,7 @@ server_keyring() { # NAME on|off|force
 
 # MariaDB's own file_key_management with a key file made by the test.
 server_fkm() { # NAME on|off|force KEYFILE aes_cbc|aes_ctr
+    cp "$UNPACKED/file_key_management.so" "$WORK/$1/plugins/"
     {
         echo "[mariadbd]"
         echo "plugin-load-add = file_key_management"

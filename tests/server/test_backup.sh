@@ -59,7 +59,7 @@ full_then_incremental() {
 nothing_secret_in_the_backup() {
     lacks "$BACKUPS/full/backup-my.cnf" "$(<"$KEYRING/pin")"
     contains "$BACKUPS/full/backup-my.cnf" "pkcs11_key_management_config"
-    [[ -z $(grep -rlaF "$(<"$KEYRING/pin")" "$BACKUPS") ]] || die "the PIN is in the backup"
+    ! grep -rlaF "$(<"$KEYRING/pin")" "$BACKUPS" || die "the PIN is in the backup"
 }
 
 prepared_and_copied_back() {
