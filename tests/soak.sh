@@ -24,11 +24,11 @@ FUZZ_SECONDS=${P11K_FUZZ_SECONDS:-60}
 failures=()
 
 build() { # FOLDER [cmake option...]
-    cmake -S "$ROOT" -B "$1" -DP11K_TESTS=ON "${@:2}" >"$1.log" 2>&1 &&
-        cmake --build "$1" -j "$(nproc)" >>"$1.log" 2>&1 || {
+    if ! { cmake -S "$ROOT" -B "$1" -DP11K_TESTS=ON "${@:2}" &&
+        cmake --build "$1" -j "$(nproc)"; } >"$1.log" 2>&1; then
         tail -n 50 "$1.log"
         return 1
-    }
+    fi
 }
 
 part_packages() { "$ROOT/tests/lib/packages.sh" soak; }
