@@ -22,15 +22,24 @@ static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 enum { CAUGHT = sizeof(caught) / sizeof(caught[0]) };
 
 static pthread_mutex_t one_prompt = PTHREAD_MUTEX_INITIALIZER;
-static int signal_pipe[2]; /* open only during a prompt */
+/* Made by the first prompt and kept: a handler may still be at work in another thread. */
+static int signal_pipe[2] = {-1, -1};
 
 static void on_signal(int number)
 {
     int saved = errno;
     unsigned char byte = (unsigned char)number;
-    if (write(signal_pipe[1], &byte, 1) != 1)
-        _exit(128 + number); /* cannot happen: the pipe is empty and open */
+    ssize_t written = write(signal_pipe[1], &byte, 1);
+    (void)written; /* a full pipe has notices enough */
     errno = saved;
+}
+
+/* Lets caught signals take their usual course. */
+static void raise_caught(void)
+{
+    unsigned char byte;
+    while (read(signal_pipe[0], &byte, 1) == 1)
+        kill(getpid(), byte);
 }
 
 static void catch_signals(struct sigaction ret_old[CAUGHT])
@@ -73,25 +82,21 @@ static bool say(int tty, const char *text)
     return write(tty, text, len) == (ssize_t)len;
 }
 
-/* Waits until the terminal has a line; returns 0, or the number of the signal that came first. */
-static int wait_for_line(int tty)
+/* Waits until the terminal has a line; false when a signal came first. */
+static bool wait_for_line(int tty)
 {
     struct pollfd on[2] = {{.fd = tty, .events = POLLIN}, {.fd = signal_pipe[0], .events = POLLIN}};
     while (poll(on, 2, -1) < 0 && errno == EINTR)
         ;
-    unsigned char byte = 0;
-    if (on[1].revents && read(signal_pipe[0], &byte, 1) == 1)
-        return byte;
-    return 0;
+    return !on[1].revents;
 }
 
 /* The terminal is in canonical mode: one read gives one line. */
 static enum kr_status read_line(int tty, char *ret_line, size_t size, size_t *ret_len,
-                                int *ret_signal, struct kr_error *err)
+                                struct kr_error *err)
 {
-    *ret_signal = wait_for_line(tty);
-    if (*ret_signal) {
-        kr_fail(err, KR_REFUSED, "the PIN prompt was interrupted (%s)", strsignal(*ret_signal));
+    if (!wait_for_line(tty)) {
+        kr_fail(err, KR_REFUSED, "the PIN prompt was interrupted by a signal");
         kr_hint(err, "run the command again");
         return err->status;
     }
@@ -107,7 +112,7 @@ static enum kr_status read_line(int tty, char *ret_line, size_t size, size_t *re
 }
 
 static enum kr_status ask_without_echo(int tty, const char *what, char *ret_line, size_t size,
-                                       size_t *ret_len, int *ret_signal, struct kr_error *err)
+                                       size_t *ret_len, struct kr_error *err)
 {
     struct termios before, quiet;
     if (tcgetattr(tty, &before) != 0)
@@ -122,7 +127,7 @@ static enum kr_status ask_without_echo(int tty, const char *what, char *ret_line
     if (!say(tty, what) || !say(tty, ": "))
         status = kr_fail(err, KR_IO, "cannot write to /dev/tty: %s", strerror(errno));
     else
-        status = read_line(tty, ret_line, size, ret_len, ret_signal, err);
+        status = read_line(tty, ret_line, size, ret_len, err);
     tcsetattr(tty, TCSAFLUSH, &before); /* also drops what was typed beyond `size` */
     return status;
 }
@@ -133,17 +138,14 @@ static enum kr_status prompt_locked(const char *what, char *ret_line, size_t siz
     KR_FD int tty = open_terminal(err);
     if (tty < 0)
         return err->status;
-    if (pipe2(signal_pipe, O_CLOEXEC) != 0)
+    if (signal_pipe[0] < 0 && pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) != 0)
         return kr_fail(err, KR_IO, "cannot make a pipe: %s", strerror(errno));
     struct sigaction old[CAUGHT];
-    int number = 0;
+    raise_caught();
     catch_signals(old);
-    enum kr_status status = ask_without_echo(tty, what, ret_line, size, ret_len, &number, err);
+    enum kr_status status = ask_without_echo(tty, what, ret_line, size, ret_len, err);
     restore_signals(old);
-    close(signal_pipe[0]);
-    close(signal_pipe[1]);
-    if (number)
-        kill(getpid(), number);
+    raise_caught();
     return status;
 }
 
