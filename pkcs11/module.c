@@ -308,19 +308,20 @@ enum kr_status kr_module_reinitialise(struct kr_module *m, struct kr_worker *wor
     return status;
 }
 
-bool kr_module_restart(struct kr_module *m, struct kr_worker *worker)
+enum kr_status kr_module_restart(struct kr_module *m, struct kr_worker *worker, bool *ret_restarted,
+                                 struct kr_error *err)
 {
-    struct kr_error err = KR_ERROR_INIT;
-    bool restarted = false;
+    enum kr_status status = KR_OK;
 
     if (!enter(m, worker))
-        return false;
-    if (may_finalise(m, 1)) {
+        return fail_busy(m, err);
+    *ret_restarted = may_finalise(m, 1);
+    if (*ret_restarted) {
         finalise(m, worker);
-        restarted = initialise(m, worker, &err) == KR_OK;
+        status = initialise(m, worker, err);
     }
     leave(m);
-    return restarted;
+    return status;
 }
 
 /* --- bookkeeping --------------------------------------------------------------------------------

@@ -43,9 +43,10 @@ void kr_module_detach(struct kr_module *module, struct kr_worker *worker);
 KR_MUST_USE enum kr_status kr_module_reinitialise(struct kr_module *module,
                                                   struct kr_worker *worker, struct kr_error *err);
 
-/* C_Finalize and C_Initialize, which some modules need before they see a token again. Does nothing
- * and returns false when others may be using the module. */
-bool kr_module_restart(struct kr_module *module, struct kr_worker *worker);
+/* C_Finalize and C_Initialize, which some modules need before they see a token again. Not done
+ * (*ret_restarted false) when others may be using the module. */
+KR_MUST_USE enum kr_status kr_module_restart(struct kr_module *module, struct kr_worker *worker,
+                                             bool *ret_restarted, struct kr_error *err);
 
 /* --- bookkeeping --------------------------------------------------------------------------------
  */

@@ -231,6 +231,27 @@ static enum kr_status attach(struct kr_session *s, struct kr_error *err)
     return KR_OK;
 }
 
+/* Some modules see a token again only after they were initialised anew. */
+static enum kr_status find_after_restart(struct kr_session *s, enum kr_status found,
+                                         struct kr_error *err)
+{
+    bool restarted = false;
+    enum kr_status status = kr_module_restart(s->module, s->worker, &restarted, err);
+
+    s->needs_initialise = status != KR_OK;
+    if (status != KR_OK)
+        return status;
+    return restarted ? find_and_open(s, err) : found;
+}
+
+static enum kr_status fail_gone(const struct kr_session *s, struct kr_error *err)
+{
+    kr_fail(err, KR_TOKEN_UNAVAILABLE, "the token %s is gone from %s", s->uri,
+            kr_module_path(s->module));
+    kr_hint(err, "connect the token again: it is found without a restart");
+    return KR_TOKEN_UNAVAILABLE;
+}
+
 enum kr_status kr_session_connect(struct kr_session *s, bool first, struct kr_error *err)
 {
     enum kr_status status;
@@ -238,18 +259,13 @@ enum kr_status kr_session_connect(struct kr_session *s, bool first, struct kr_er
     KR_TRY(attach(s, err));
     s->needs_initialise = false;
     status = find_and_open(s, err);
-    if (status != KR_OK && !first && kr_module_restart(s->module, s->worker))
-        status = find_and_open(s, err);
-    if (status == KR_OK) {
+    if (status != KR_OK && !first)
+        status = find_after_restart(s, status, err);
+    if (status == KR_OK)
         s->lost = false;
-        return KR_OK;
-    }
-    if (first || status != KR_NOT_FOUND)
-        return status;
-    kr_fail(err, KR_TOKEN_UNAVAILABLE, "the token %s is gone from %s", s->uri,
-            kr_module_path(s->module));
-    kr_hint(err, "connect the token again: it is found without a restart");
-    return KR_TOKEN_UNAVAILABLE;
+    else if (status == KR_NOT_FOUND && !first)
+        return fail_gone(s, err);
+    return status;
 }
 
 void kr_session_drop(struct kr_session *s)
