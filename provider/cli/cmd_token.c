@@ -236,7 +236,7 @@ enum kr_status cli_run_token_info(struct cli *cli, struct kr_error *err)
 enum kr_status cli_run_token_unguard(struct cli *cli, struct kr_error *err)
 {
     CLI_TOKEN token = {0};
-    char token_id[KR_TOKEN_ID_MAX];
+    char token_id[KR_GUARD_ID_MAX];
     bool cleared = false;
     int64_t since = 0;
 

@@ -22,7 +22,7 @@ enum kr_status cli_guard_state(struct cli *cli, const struct cli_token *token, b
                                int64_t *ret_since, struct kr_error *err)
 {
     char identity[KR_PIN_IDENTITY_MAX] = "";
-    char token_id[KR_TOKEN_ID_MAX];
+    char token_id[KR_GUARD_ID_MAX];
     char *path;
     enum kr_status status;
 
