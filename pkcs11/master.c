@@ -354,6 +354,32 @@ enum kr_status kr_master_find_uri(struct kr_token *token, const char *uri,
     return KR_OK;
 }
 
+/* --- destroy ------------------------------------------------------------------------------------
+ */
+
+static enum kr_status run_destroy(struct kr_session *s, void *data, struct kr_error *err)
+{
+    const struct kr_object_id *id = data;
+    struct kr_key_entry *key;
+    CK_RV rv;
+
+    KR_TRY(kr_keys_find(s, id, &key, err));
+    rv = P11(s, C_DestroyObject, s->handle, key->handle);
+    kr_keys_forget(s);
+    return rv == CKR_OK ? KR_OK : kr_ckr_fail(err, "C_DestroyObject", rv);
+}
+
+enum kr_status kr_master_destroy(struct kr_token *token, const struct kr_object_id *id,
+                                 struct kr_error *err)
+{
+    KR_JOB struct kr_job *job = kr_job_new(sizeof(*id), run_destroy, NULL);
+
+    if (!job)
+        return kr_fail_memory(err);
+    memcpy(job->args, id, sizeof(*id));
+    return kr_token_run(token, KR_NEED_LOGIN, job, err);
+}
+
 /* --- prove and use ------------------------------------------------------------------------------
  */
 
