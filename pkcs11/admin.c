@@ -14,6 +14,7 @@
 #include <libp11.h>
 #include <openssl/err.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -199,13 +200,16 @@ static enum kr_status choose_slot(const struct p11 *p, const struct init_args *a
     return KR_OK;
 }
 
+/* C_InitToken takes 32 bytes padded with blanks, and libp11 hands on what it is given. */
 static enum kr_status init_token(struct kr_session *s, PKCS11_SLOT *slot,
                                  const struct init_args *args, struct kr_error *err)
 {
+    char label[sizeof(args->label)];
     int rc = -1;
 
+    snprintf(label, sizeof(label), "%-32s", args->label);
     if (kr_call_begin(s->worker, "C_InitToken")) {
-        rc = PKCS11_init_token(slot->token, args->so_pin, args->label);
+        rc = PKCS11_init_token(slot->token, args->so_pin, label);
         if (!kr_call_end(s->worker))
             rc = -1;
     }
