@@ -86,6 +86,6 @@ maria_declare_plugin(pkcs11_key_management)
     plugin_status,
     plugin_variables,
     P11K_VERSION,
-    MariaDB_PLUGIN_MATURITY_GAMMA,
+    MariaDB_PLUGIN_MATURITY_STABLE,
 }
 maria_declare_plugin_end;
