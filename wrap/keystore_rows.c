@@ -185,7 +185,7 @@ static enum kr_status raise_high_water(struct kr_keystore *keystore, const char 
 static enum kr_status fail_disabled(const char *ns, const char *id, struct kr_error *err)
 {
     kr_fail(err, KR_REFUSED, "%s key %s is disabled: it gets no new versions", ns, id);
-    kr_hint(err, "enable it again with `p11keyring key disable --undo %s`", id);
+    kr_hint(err, "enable it again with `p11keyring key enable %s`", id);
     return KR_REFUSED;
 }
 
