@@ -183,15 +183,9 @@ plugin_lines() { # NAME ERROR|Warning|Note
     grep -aE "\[$2\].*pkcs11_key_management" "$WORK/$1/error.log" || true
 }
 
-sql() { # NAME [STATEMENT] [client options...]
-    local name=$1
-    shift
-    local args=(--defaults-file="$WORK/$name/my.cnf" --batch --skip-column-names)
-    if (($#)); then
-        args+=(-e "$1")
-        shift
-    fi
-    mariadb "${args[@]}" "$@"
+sql() { # NAME [STATEMENT]
+    mariadb --defaults-file="$WORK/$1/my.cnf" --batch --skip-column-names --unbuffered \
+        ${2:+-e "$2"}
 }
 
 status_of() { # NAME VARIABLE

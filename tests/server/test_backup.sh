@@ -9,18 +9,19 @@ ROWS=${P11K_ROWS:-20000}
 BACKUPS=$WORK/backups
 
 # mariadb-backup as the server's user; it finds the keyring through the server's variables alone.
-backup() { # NAME|- arguments...
-    local defaults=--defaults-file=$WORK/$1/my.cnf
-    [[ $1 != - ]] || defaults=--no-defaults
-    shift
+backup() { # OPTION-FILE arguments...
     (
         unset P11KEYRING_CONF
-        as_server mariadb-backup "$defaults" "$@"
+        as_server mariadb-backup --defaults-file="$1" "${@:2}"
     ) >"$WORK/backup.log" 2>&1 || {
         tail -n 20 "$WORK/backup.log" >&2
         return 1
     }
     contains "$WORK/backup.log" "completed OK!"
+}
+
+prepare() { # FOLDER arguments...
+    backup "$BACKUPS/$1/backup-my.cnf" --prepare --target-dir="$BACKUPS/$1" "${@:2}"
 }
 
 server_with_tables() {
@@ -37,14 +38,14 @@ server_with_tables() {
 }
 
 full_then_incremental() {
-    backup b --backup --target-dir="$BACKUPS/full"
+    backup "$WORK/b/my.cnf" --backup --target-dir="$BACKUPS/full"
     tool key rotate 1 >/dev/null
     eventually 60 all_encrypted b 3
     load_table b three "$ROWS" row
     sql b "UPDATE t.one SET n = n + 1 WHERE id MOD 10 = 0"
 
-    backup b --backup --target-dir="$BACKUPS/inc" --incremental-basedir="$BACKUPS/full" \
-        --throttle=20 &
+    backup "$WORK/b/my.cnf" --backup --target-dir="$BACKUPS/inc" --incremental-basedir="$BACKUPS/full" \
+        --throttle=400 &
     local running=$!
     sleep 0.5
     tool key rotate 1 >/dev/null
@@ -52,7 +53,7 @@ full_then_incremental() {
     wait "$running"
     sql b "DELETE FROM t.one WHERE id MOD 1000 = 0"
 
-    backup b --backup --target-dir="$BACKUPS/inc2" --incremental-basedir="$BACKUPS/inc"
+    backup "$WORK/b/my.cnf" --backup --target-dir="$BACKUPS/inc2" --incremental-basedir="$BACKUPS/inc"
     checksums b >"$WORK/sums"
 }
 
@@ -64,13 +65,13 @@ nothing_secret_in_the_backup() {
 
 prepared_and_copied_back() {
     server_stop b
-    backup - --prepare --target-dir="$BACKUPS/full"
-    backup - --prepare --target-dir="$BACKUPS/full" --incremental-dir="$BACKUPS/inc"
-    backup - --prepare --target-dir="$BACKUPS/full" --incremental-dir="$BACKUPS/inc2"
+    prepare full
+    prepare full --incremental-dir="$BACKUPS/inc"
+    prepare full --incremental-dir="$BACKUPS/inc2"
     server_new restored
     server_keyring restored on
     find "$WORK/restored/data" -mindepth 1 -delete
-    backup restored --copy-back --target-dir="$BACKUPS/full"
+    backup "$WORK/restored/my.cnf" --copy-back --target-dir="$BACKUPS/full"
     server_start restored
     equal "$(<"$WORK/sums")" "$(checksums restored)" "checksums"
     eventually 60 all_encrypted restored 3
@@ -80,7 +81,7 @@ prepared_and_copied_back() {
 # A writer that is killed when it is about to delete its journal leaves a hot journal.
 leave_hot_journal() {
     local keystore=$KEYRING/keyring/test.keystore
-    as_server strace -f -o "$WORK/check.strace" -P "$keystore-journal" \
+    as_server strace -f -o "$KEYRING/strace" -P "$keystore-journal" \
         -e trace=unlink,unlinkat -e inject=unlink,unlinkat:signal=KILL \
         "$WORK/bin/p11keyring" key rotate 1 >/dev/null || true
     [[ -s $keystore-journal ]] || die "there is no hot journal"
@@ -88,11 +89,11 @@ leave_hot_journal() {
 
 hot_journal() {
     server_start b
-    backup b --backup --target-dir="$BACKUPS/hot"
+    backup "$WORK/b/my.cnf" --backup --target-dir="$BACKUPS/hot"
     checksums b >"$WORK/sums"
     server_stop b
     leave_hot_journal
-    backup - --prepare --target-dir="$BACKUPS/hot"
+    prepare hot
     leave_hot_journal
     server_start b
     equal "$(<"$WORK/sums")" "$(checksums b)" "checksums"

@@ -17,7 +17,7 @@ writer() {
     local i
     for ((i = 0; ; i++)); do
         echo "INSERT INTO t.written (b) VALUES (REPEAT(MD5($i), 30)); SELECT LAST_INSERT_ID();"
-    done | sql c --unbuffered >"$WORK/acknowledged" 2>/dev/null
+    done | sql c >"$WORK/acknowledged" 2>/dev/null
 }
 
 server_with_tables() { # CIPHER

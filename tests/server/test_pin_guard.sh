@@ -38,7 +38,8 @@ two_servers_and_a_backup() {
 prepare_backup() {
     (
         unset P11KEYRING_CONF
-        as_server mariadb-backup --no-defaults --prepare --target-dir="$WORK/backup/full"
+        as_server mariadb-backup --defaults-file="$WORK/backup/full/backup-my.cnf" --prepare \
+            --target-dir="$WORK/backup/full"
     ) >"$WORK/prepare.log" 2>&1
 }
 
