@@ -83,7 +83,7 @@ readable_by_others() {
     local mode
     for mode in 640 604 660; do
         chmod "$mode" "$KEYRING/pin"
-        refuses 1 "$KEYRING/pin" "chmod 600" key create 4
+        refuses 1 "$KEYRING/pin" "chmod" key create 4
     done
     chmod 600 "$KEYRING/pin"
     expect 0 key create 4

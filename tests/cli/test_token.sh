@@ -15,9 +15,8 @@ init_prints_the_uri() {
     equal "second one" "$(json .label)" "label"
     refuses 7 "second one" "" token init --label 'second one' \
         --so-pin-source "file:$KEYRING/so-pin"
-    refuses 7 "" "" token init --label third --slot 999999 --so-pin-source "file:$KEYRING/so-pin" ||
-        refuses 1 "" "" token init --label third --slot 999999 \
-            --so-pin-source "file:$KEYRING/so-pin"
+    refuses 1 "no free slot" "token list" token init --label third --slot 999999 \
+        --so-pin-source "file:$KEYRING/so-pin"
 }
 
 initialised_token_is_left_alone() {
