@@ -28,6 +28,7 @@ static struct st_mariadb_encryption *encryption;
 static char log_text[4096];
 static unsigned log_errors, log_warnings;
 
+KR_PRINTF(2, 4)
 static void log_line(unsigned error, const char *format, unsigned long flags, ...)
 {
     char line[512]; /* as much as the server keeps */
