@@ -28,6 +28,14 @@ found() { # FILE TEXT HEX: how often text, hexadecimal text and raw bytes are in
 
 hex_of() { printf '%s' "$1" | od -An -v -tx1 | tr -d ' \n'; }
 
+tool_below() { # PID: of the tool that it started, perhaps through a shell
+    local pid=$1
+    until [[ $(<"/proc/$pid/comm") == p11keyring ]]; do
+        read -r pid <"/proc/$pid/task/$pid/children"
+    done
+    echo "$pid"
+}
+
 # The tool waits for a confirmation with the keyring open: all data keys unwrapped, PIN used. Planted
 # beside them, as raw bytes and as hexadecimal digits, are words that the search must find.
 PLANTED=$(random_hex 32)
@@ -38,7 +46,7 @@ wait_and_dump() {
         <"$WORK/tty.in" >"$WORK/tty.out" 2>&1 &
     exec 8>"$WORK/tty.in"
     eventually 20 grep -q 'Rotate 1 keys' "$WORK/tty.out"
-    pid=$(pgrep -x p11keyring -P $! || pgrep -x p11keyring -P "$(pgrep -x sh -P $!)")
+    pid=$(tool_below $!)
     grep VmLck "/proc/$pid/status" >"$WORK/locked"
     gcore -o "$WORK/core" "$pid" >"$WORK/gcore.log" 2>&1 || { cat "$WORK/gcore.log"; exit 1; }
     mv "$WORK/core.$pid" "$WORK/core"
