@@ -180,7 +180,10 @@ token_up() { # NAME [MODULE]
     write_conf "$dir/p11keyring.conf" "$1" "$dir" "${2:-$SOFTHSM_MODULE}"
     own "$dir"
     keyring_use "$1"
-    tool token init --label "$1" --so-pin-source "file:$dir/so-pin" >/dev/null
+    tool token init --label "$1" --so-pin-source "file:$dir/so-pin" >"$WORK/init.log" 2>&1 || {
+        cat "$WORK/init.log" >&2
+        die "token init failed"
+    }
 }
 
 write_conf() { # FILE TOKEN-LABEL DIR MODULE
