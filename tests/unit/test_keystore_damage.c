@@ -295,7 +295,7 @@ static void test_flipped_bytes_are_seen_or_harmless(void **state)
         assert_int_equal(pwrite(fd, &bytes[at], 1, (off_t)at), 1);
     }
     close(fd);
-    printf("flipped bytes: %u of %zu bytes, %u refused, the others read as before\n", flips, len,
+    printf("%u damaged bytes in a file of %zu: %u refused, the others read as before\n", flips, len,
            refused);
     assert_true(refused > 0);
     free(good);
