@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/hex.h"
+#include "base/io.h"
 #include "base/secret.h"
 #include "key_file.h"
 
@@ -53,12 +54,10 @@ static enum kr_status read_all(int fd, const char *path, char *text, struct kr_e
 
 static enum kr_status slurp(const char *path, char *text, struct kr_error *err)
 {
-    int fd;
+    KR_FD int fd = -1;
 
     KR_TRY(open_file(path, &fd, err));
-    enum kr_status status = read_all(fd, path, text, err);
-    close(fd);
-    return status;
+    return read_all(fd, path, text, err);
 }
 
 static char *trim(char *text)
