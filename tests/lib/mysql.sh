@@ -1,0 +1,295 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
+# Private MySQL servers for tests, inside the Debian root of mysql_root.sh; $WORK has the same name
+# on both sides. A copy of mysqld in the server's own folder gives it a manifest of its own.
+#
+#   server_new NAME              makes it, without a keyring (data directory from a template)
+#   server_keyring NAME          gives it a keyring of its own, of the kind $KIND: file (the server's
+#                                component_keyring_file), token or wrapped (ours)
+#   server_start / server_stop / server_kill / server_refuses NAME
+#   sql NAME [statement]         batch mode, no column names; statements on stdin otherwise
+#   in_root COMMAND...           any other program of the root, as the server's user
+# shellcheck source=tests/lib/server.sh
+source "$(dirname "${BASH_SOURCE[0]}")/server.sh"
+
+MYSQL_ROOT_SH=$ROOT/tests/lib/mysql_root.sh
+MYSQL_ROOT=$("$MYSQL_ROOT_SH" path)
+PLUGINS=/usr/lib/mysql/plugin
+MYSQL_BUILD=${P11K_MYSQL_BUILD:-$ROOT/build/mysql}
+
+in_root() { "$MYSQL_ROOT_SH" run -b "$WORK" -u "$RUN_AS" -- "$@"; }
+
+# --- making servers --------------------------------------------------------------------------------
+
+# mysqld --initialize-insecure takes seconds: run it once for all tests, without a keyring.
+server_template() {
+    TEMPLATE=${P11K_MYSQL_TEMPLATE:-$WORK/template}
+    [[ ! -d $TEMPLATE/mysql ]] || return 0
+    mkdir -p "$TEMPLATE"
+    own "$TEMPLATE"
+    "$MYSQL_ROOT_SH" run -b "$TEMPLATE" -u "$RUN_AS" -- mysqld --no-defaults \
+        --initialize-insecure --datadir="$TEMPLATE" --innodb-redo-log-capacity=16M \
+        --innodb-flush-method=nosync --skip-log-bin >"$WORK/initialize.log" 2>&1 || {
+        cat "$WORK/initialize.log" >&2
+        die "mysqld --initialize-insecure failed"
+    }
+    rm -f "$TEMPLATE/auto.cnf" # each server makes a UUID of its own
+}
+
+server_new() { # NAME
+    local dir=$WORK/$1
+    server_template
+    mkdir -p "$dir/tmp" "$dir/plugins" "$dir/bin"
+    cp -a "$TEMPLATE" "$dir/data"
+    own "$dir"
+    server_program "$1"
+    : >"$dir/env"
+    echo "[mysqld]" >"$dir/options.cnf"
+    server_conf "$1"
+}
+
+# The program, and a plugin folder with the server's own plugins in it.
+server_program() { # NAME
+    local plugins=("$MYSQL_ROOT$PLUGINS"/*.so)
+    [[ -x $WORK/mysqld ]] || cp "$MYSQL_ROOT/usr/sbin/mysqld" "$WORK/mysqld"
+    ln "$WORK/mysqld" "$WORK/$1/bin/mysqld"
+    ln -s -t "$WORK/$1/plugins" "${plugins[@]#"$MYSQL_ROOT"}"
+}
+
+# Options for every test server: socket only, small. The kills in the tests take the process and not
+# the machine, so no write waits for the disk.
+server_conf() { # NAME
+    local dir=$WORK/$1
+    cat >"$dir/my.cnf" <<CNF
+[mysqld]
+basedir = /usr
+datadir = $dir/data
+socket = $dir/socket
+pid-file = $dir/data/mysqld.pid
+log-error = $dir/error.log
+log-error-verbosity = 3
+tmpdir = $dir/tmp
+plugin-dir = $dir/plugins
+skip-networking
+mysqlx = OFF
+skip-name-resolve
+secure-file-priv = NULL
+skip-replica-start
+server-id = $(cksum <<<"$1" | cut -d " " -f 1)
+log-bin = $dir/data/binlog
+sync-binlog = 0
+innodb-flush-log-at-trx-commit = 2
+innodb-buffer-pool-size = 32M
+innodb-redo-log-capacity = 16M
+innodb-log-writer-threads = OFF
+!include $dir/options.cnf
+[client]
+socket = $dir/socket
+user = root
+CNF
+}
+
+# More lines for the server's section.
+server_options() { # NAME LINE...
+    printf '%s\n' "${@:2}" >>"$WORK/$1/options.cnf"
+}
+
+server_environment() { # NAME VARIABLE=VALUE...
+    printf '%s\n' "${@:2}" >>"$WORK/$1/env"
+}
+
+# --- keyrings --------------------------------------------------------------------------------------
+
+# Makes a keyring of the kind $KIND, which only this server uses, and loads it.
+server_keyring() { # NAME
+    case $KIND in
+    file) keyring_of_server "$1" ;;
+    token | wrapped) keyring_of_ours "$1" "$KIND" ;;
+    *) die "no such kind of keyring: $KIND" ;;
+    esac
+}
+
+server_manifest() { # NAME COMPONENT
+    printf '{"components": "file://%s"}\n' "$2" >"$WORK/$1/bin/mysqld.my"
+}
+
+keyring_of_server() { # NAME
+    local dir=$WORK/$1
+    mkdir -p "$dir/keyring"
+    own "$dir/keyring"
+    server_manifest "$1" component_keyring_file
+    printf '{"path": "%s", "read_only": false}\n' "$dir/keyring/keys" \
+        >"$dir/plugins/component_keyring_file.cnf"
+}
+
+# A token, a keystore and our component; in token mode the OpenSSL provider as well.
+keyring_of_ours() { # NAME token|wrapped
+    local dir=$WORK/$1
+    keyring_up "$1.keyring"
+    printf '\n[mysql]\nmaster-keys = %s\n' "$2" >>"$P11KEYRING_CONF"
+    cp "$MYSQL_BUILD/lib/component_keyring_pkcs11.so" "$dir/plugins/"
+    server_manifest "$1" component_keyring_pkcs11
+    printf '{"config": "%s"}\n' "$P11KEYRING_CONF" >"$dir/plugins/component_keyring_pkcs11.cnf"
+    server_environment "$1" "SOFTHSM2_CONF=$SOFTHSM2_CONF"
+    [[ $2 != token ]] || openssl_through_provider "$1"
+}
+
+openssl_through_provider() { # NAME
+    cp "$MYSQL_BUILD/lib/ossl-modules/p11keyring.so" "$WORK/lib/"
+    cat >"$WORK/$1/openssl.cnf" <<CNF
+openssl_conf = init
+[init]
+providers = providers
+alg_section = algorithms
+[providers]
+default = default
+p11keyring = p11keyring
+[default]
+activate = 1
+[p11keyring]
+module = $WORK/lib/p11keyring.so
+activate = 1
+[algorithms]
+default_properties = ?provider=p11keyring
+CNF
+    server_environment "$1" "OPENSSL_CONF=$WORK/$1/openssl.cnf"
+}
+
+# --- running ---------------------------------------------------------------------------------------
+
+# Starts without waiting; the error log of this start begins anew. The server must find the
+# configuration through its own component's file and the environment that the test gave it.
+server_launch() { # NAME [option...]
+    local dir=$WORK/$1 environment
+    server_stop "$1"
+    shift
+    rm -f "$dir/error.log"
+    : >"$dir/error.log"
+    own "$dir/error.log"
+    mapfile -t environment <"$dir/env"
+    (
+        ulimit -c 0
+        cd "$dir" || exit 1
+        unset P11KEYRING_CONF SOFTHSM2_CONF
+        exec "$MYSQL_ROOT_SH" run -b "$WORK" -u "$RUN_AS" -- env "${environment[@]}" \
+            "$dir/bin/mysqld" --defaults-file="$dir/my.cnf" "$@" >"$dir/stdout" 2>&1 </dev/null
+    ) &
+    echo $! >"$dir/server.pid"
+    disown
+}
+
+# The server must end by itself, saying TEXT in its error log.
+server_refuses() { # NAME TEXT [option...]
+    server_launch "$1" "${@:3}"
+    server_ends "$1"
+    contains "$(server_log "$1")" "$2"
+}
+
+# The client joins the server's mount namespace: that is much quicker than making another.
+sql() { # NAME [STATEMENT] [client options...]
+    local name=$1 args
+    shift
+    args=(--defaults-file="$WORK/$name/my.cnf" --batch --skip-column-names)
+    if (($#)); then
+        args+=(-e "$1")
+        shift
+    fi
+    nsenter --target "$(server_pid "$name")" --mount --root mysql "${args[@]}" "$@"
+}
+
+# The statement must fail; TEXT is in its error.
+sql_fails() { # NAME TEXT STATEMENT
+    local out
+    ! out=$(sql "$1" "$3" 2>&1) || die "should have failed: $3"
+    [[ $out == *"$2"* ]] || die "'$2' is not in the error of '$3': $out"
+}
+
+servers_remove() { # NAME...
+    local name
+    for name in "$@"; do
+        server_kill "$name"
+        rm -rf "${WORK:?}/$name" "${WORK:?}/$name.keyring"
+    done
+}
+
+# --- servers that talk to each other ---------------------------------------------------------------
+
+free_port() {
+    local port
+    while :; do
+        port=$((20000 + RANDOM % 10000))
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    done
+    echo "$port"
+}
+
+# Loopback only. The first account of each server that others may use.
+server_networking() { # NAME
+    free_port >"$WORK/$1/port"
+    sed -i '/^skip-networking$/d' "$WORK/$1/my.cnf"
+    server_options "$1" "bind-address = 127.0.0.1" "port = $(<"$WORK/$1/port")" \
+        "gtid-mode = ON" "enforce-gtid-consistency = ON" "report-host = 127.0.0.1"
+}
+
+PEER_PASSWORD=$(random_hex 12)
+
+allow_peers() { # NAME
+    sql "$1" "SET sql_log_bin = 0; CREATE USER peer@'127.0.0.1' IDENTIFIED BY '$PEER_PASSWORD';
+        GRANT REPLICATION SLAVE, BACKUP_ADMIN, SELECT ON *.* TO peer@'127.0.0.1'"
+}
+
+replicate() { # REPLICA SOURCE [CHANNEL]
+    sql "$1" "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_USER = 'peer',
+            SOURCE_PORT = $(<"$WORK/$2/port"), SOURCE_PASSWORD = '$PEER_PASSWORD', SOURCE_SSL = 1,
+            SOURCE_AUTO_POSITION = 1, SOURCE_CONNECT_RETRY = 1 FOR CHANNEL '${3:-}';
+        START REPLICA FOR CHANNEL '${3:-}'"
+}
+
+caught_up() { # REPLICA SOURCE
+    local set
+    set=$(sql "$2" "SELECT @@GLOBAL.gtid_executed")
+    equal 0 "$(sql "$1" "SELECT WAIT_FOR_EXECUTED_GTID_SET('${set//\\n/}', 30)")" \
+        "$1 waits for $2: $(sql "$1" "SELECT last_error_message
+            FROM performance_schema.replication_applier_status_by_worker")"
+}
+
+# --- data ------------------------------------------------------------------------------------------
+
+# Table t.TABLE of ROWS rows, each carrying MARKER; OPTIONS go behind the CREATE TABLE.
+load_table() { # NAME TABLE ROWS MARKER [OPTIONS]
+    sql "$1" "CREATE DATABASE IF NOT EXISTS t; USE t;
+        CREATE TABLE $2 (id INT PRIMARY KEY AUTO_INCREMENT, n INT, txt VARCHAR(200), KEY(n)) ${5:-};
+        SET cte_max_recursion_depth = $3;
+        INSERT INTO $2 (n, txt) WITH RECURSIVE s(i) AS
+            (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < $3)
+            SELECT i MOD 997, CONCAT('$4 ', i, ' ', SHA2(i, 256)) FROM s;"
+}
+
+# Small encrypted tables t.PREFIX1, t.PREFIX2, ... of five rows each.
+many_tables() { # NAME PREFIX HOW-MANY
+    local i
+    {
+        echo "CREATE DATABASE IF NOT EXISTS t; USE t;"
+        for ((i = 1; i <= $3; i++)); do
+            echo "CREATE TABLE $2$i (id INT PRIMARY KEY, b TEXT) ENCRYPTION='Y';
+                INSERT INTO $2$i VALUES (1,SHA2(RAND(), 256)), (2,SHA2($i, 256)), (3,''), (4,NULL), (5,'$2');"
+        done
+    } | sql "$1"
+}
+
+# One line per table of schema t.
+checksums() { # NAME
+    local tables
+    tables=$(sql "$1" "SELECT CONCAT('t.', table_name) FROM information_schema.tables
+        WHERE table_schema = 't' AND table_type = 'BASE TABLE' ORDER BY 1")
+    sql "$1" "CHECKSUM TABLE ${tables//$'\n'/, }"
+}
+
+same_checksums() { # NAME FILE-OF-CHECKSUMS
+    equal "$(<"$2")" "$(checksums "$1")" "checksums of $1"
+}
+
+# InnoDB's own flag: Y or N.
+encryption_of() { # NAME TABLESPACE
+    sql "$1" "SELECT encryption FROM information_schema.innodb_tablespaces WHERE name = '$2'"
+}
