@@ -9,6 +9,10 @@
 #   server_start / server_stop / server_kill / server_refuses NAME
 #   sql NAME [statement]         batch mode, no column names; statements on stdin otherwise
 #   in_root COMMAND...           any other program of the root, as the server's user
+#
+# Scripts run their checks for each word of $KINDS.
+KINDS=${P11K_KEYRINGS:-file}
+[[ $KINDS != file ]] || P11K_NO_BUILD=1 # nothing of ours is in it
 # shellcheck source=tests/lib/server.sh
 source "$(dirname "${BASH_SOURCE[0]}")/server.sh"
 
@@ -163,7 +167,7 @@ server_launch() { # NAME [option...]
     local dir=$WORK/$1 environment
     server_stop "$1"
     shift
-    rm -f "$dir/error.log"
+    rm -f "$dir/error.log" "$dir/socket.lock" # that of a killed server, perhaps not reaped yet
     : >"$dir/error.log"
     own "$dir/error.log"
     mapfile -t environment <"$dir/env"
@@ -287,6 +291,27 @@ checksums() { # NAME
 
 same_checksums() { # NAME FILE-OF-CHECKSUMS
     equal "$(<"$2")" "$(checksums "$1")" "checksums of $1"
+}
+
+# What the keyring holds, as the server tells it (64 characters of each name).
+keyring_ids() { # NAME [LIKE]
+    sql "$1" "SELECT key_id FROM performance_schema.keyring_keys
+        WHERE key_id LIKE '${2:-%}' ORDER BY 1"
+}
+
+# The number of the InnoDB master key under which the tablespace key in a header is: an INFO at 10390
+# of page 0 with 16 KiB pages. Exact only for a stopped server.
+header_key() { # FILE
+    [[ $(od -An -c -j 10390 -N 3 "$1" | tr -d ' ') == lCC ]] || die "no encryption header in $1"
+    od --endian=big -An -tu4 -j 10393 -N 4 "$1" | tr -d ' '
+}
+
+# The different numbers in the headers of schema t, in one line.
+header_keys() { # NAME
+    local file
+    for file in "$WORK/$1"/data/t/*.ibd; do
+        header_key "$file"
+    done | sort -nu | paste -sd ' '
 }
 
 # InnoDB's own flag: Y or N.
