@@ -27,11 +27,11 @@ struct kr_config {
     } token;
 
     struct {
-        char *name;                       /* name; default "default" */
-        char *keystore;                   /* keystore: full path; NULL when not set */
-        unsigned lock_timeout_ms;         /* lock-timeout, default 5000 */
-        unsigned poll_ms;                 /* poll-interval of a server, default 500 */
-        enum kr_lock_policy lock_memory;  /* lock-memory = warn | require */
+        char *name;                      /* name; default "default" */
+        char *keystore;                  /* keystore: full path; NULL when not set */
+        unsigned lock_timeout_ms;        /* lock-timeout, default 5000 */
+        unsigned poll_ms;                /* poll-interval of a server, default 500 */
+        enum kr_lock_policy lock_memory; /* lock-memory = warn | require */
     } keyring;
 
     struct {

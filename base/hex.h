@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* Hexadecimal text. */
+/* Hexadecimal text. The digits may be secret: no branch or memory access depends on them. */
 #ifndef P11K_BASE_HEX_H
 #define P11K_BASE_HEX_H
 
@@ -10,8 +10,8 @@
 /* Writes 2 * len lower-case digits and a NUL. */
 void kr_hex_encode(const uint8_t *bytes, size_t len, char *ret_text);
 
-/* Reads exactly `text_len` digits (an even number) into text_len / 2 bytes; false on anything
- * else than hexadecimal digits. */
+/* Reads exactly `text_len` digits of either case into text_len / 2 bytes; false, and nothing
+ * written, on an odd number or anything else than hexadecimal digits. */
 bool kr_hex_decode(const char *text, size_t text_len, uint8_t *ret_bytes);
 
 #endif

@@ -18,6 +18,14 @@ void kr_log_set_sink(kr_log_sink sink, void *context)
     pthread_rwlock_unlock(&sink_lock);
 }
 
+/* Labels, paths and other foreign text must not forge log lines or steer a terminal. */
+static void make_one_line(char *message)
+{
+    for (char *c = message; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
+}
+
 void kr_log(enum kr_log_level level, const char *fmt, ...)
 {
     char message[1536];
@@ -25,6 +33,7 @@ void kr_log(enum kr_log_level level, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(message, sizeof(message), fmt, args);
     va_end(args);
+    make_one_line(message);
     pthread_rwlock_rdlock(&sink_lock);
     if (current_sink)
         current_sink(level, message, current_context);

@@ -10,9 +10,11 @@
 
 enum kr_log_level { KR_LOG_ERROR, KR_LOG_WARNING, KR_LOG_NOTE, KR_LOG_DEBUG };
 
-/* `message` is one line without a newline, valid during the call. Called from any thread. */
+/* `message` is one line without control characters (each was replaced by '?'), valid during the
+ * call. Called from any thread; it may log, but not set the sink. */
 typedef void (*kr_log_sink)(enum kr_log_level level, const char *message, void *context);
 
+/* NULL drops messages. When this returns the old sink is no longer running. */
 void kr_log_set_sink(kr_log_sink sink, void *context);
 
 void kr_log(enum kr_log_level level, const char *fmt, ...) KR_PRINTF(2, 3);

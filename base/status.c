@@ -6,37 +6,38 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Texts are built aside: arguments may point into the record itself. */
 enum kr_status kr_fail(struct kr_error *err, enum kr_status status, const char *fmt, ...)
 {
-    /* The arguments may point into the record itself, so build the text aside. */
-    char text[sizeof(err->text)];
+    struct kr_error made = {.status = status};
     va_list args;
     va_start(args, fmt);
-    vsnprintf(text, sizeof(text), fmt, args);
+    vsnprintf(made.text, sizeof(made.text), fmt, args);
     va_end(args);
-    memset(err, 0, sizeof(*err));
-    err->status = status;
-    memcpy(err->text, text, sizeof(text));
+    *err = made;
     return status;
 }
 
 void kr_hint(struct kr_error *err, const char *fmt, ...)
 {
+    char hint[sizeof(err->hint)] = "";
     va_list args;
     va_start(args, fmt);
-    vsnprintf(err->hint, sizeof(err->hint), fmt, args);
+    vsnprintf(hint, sizeof(hint), fmt, args);
     va_end(args);
+    memcpy(err->hint, hint, sizeof(hint));
 }
 
 void kr_error_context(struct kr_error *err, const char *fmt, ...)
 {
-    char what[256], text[sizeof(what) + sizeof(err->text) + 2];
+    char what[sizeof(err->text)], text[2 * sizeof(err->text) + 2] = "";
     va_list args;
     va_start(args, fmt);
     vsnprintf(what, sizeof(what), fmt, args);
     va_end(args);
     snprintf(text, sizeof(text), "%s: %s", what, err->text);
-    memcpy(err->text, text, sizeof(err->text) - 1);
+    text[sizeof(err->text) - 1] = '\0';
+    memcpy(err->text, text, sizeof(err->text));
 }
 
 enum kr_status kr_fail_memory(struct kr_error *err)

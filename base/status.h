@@ -34,7 +34,10 @@ struct kr_error {
     char hint[512]; /* empty when there is nothing to advise */
 };
 
-#define KR_ERROR_INIT {.status = KR_OK}
+#define KR_ERROR_INIT                                                                              \
+    {                                                                                              \
+        .status = KR_OK                                                                            \
+    }
 
 /* Fills the record (clearing hint and ckr) and returns `status`, so that callers can return it. */
 enum kr_status kr_fail(struct kr_error *err, enum kr_status status, const char *fmt, ...)

@@ -71,6 +71,31 @@ static size_t fill_held(struct kr_page_op *op, const uint8_t *src, size_t len)
     return taken;
 }
 
+static void xor_block(uint8_t *block, const uint8_t *mask)
+{
+    for (size_t i = 0; i < KR_AES_BLOCK; i++)
+        block[i] ^= mask[i];
+}
+
+/* `len` is a multiple of the block. See kr_page_pool_take() for the first block of a decryption. */
+static bool cbc_blocks(struct kr_page_op *op, const uint8_t *src, size_t len, uint8_t *dst,
+                       size_t *ret_len)
+{
+    uint8_t last[KR_AES_BLOCK];
+    if (len == 0 || op->shape.encrypt)
+        return evp_update(op, src, len, dst, ret_len);
+    memcpy(last, src + len - KR_AES_BLOCK, KR_AES_BLOCK); /* dst may be src */
+    if (!evp_update(op, src, len, dst, ret_len))
+        return false;
+    if (op->first_block_due) {
+        xor_block(dst, op->chain);
+        xor_block(dst, op->iv);
+        op->first_block_due = false;
+    }
+    memcpy(op->chain, last, KR_AES_BLOCK);
+    return true;
+}
+
 static bool cbc_update(struct kr_page_op *op, const uint8_t *src, size_t len, uint8_t *dst,
                        size_t *ret_len)
 {
@@ -81,11 +106,11 @@ static bool cbc_update(struct kr_page_op *op, const uint8_t *src, size_t len, ui
         len -= taken;
         if (op->held_len < KR_AES_BLOCK)
             return true;
-        if (!evp_update(op, op->held, KR_AES_BLOCK, dst, &first))
+        if (!cbc_blocks(op, op->held, KR_AES_BLOCK, dst, &first))
             return false;
         op->held_len = 0;
     }
-    if (!evp_update(op, src, len - len % KR_AES_BLOCK, dst + first, &rest))
+    if (!cbc_blocks(op, src, len - len % KR_AES_BLOCK, dst + first, &rest))
         return false;
     fill_held(op, src + rest, len - rest);
     *ret_len = first + rest;
@@ -165,7 +190,8 @@ static enum kr_status padded_finish(struct kr_page_op *op, uint8_t *dst, size_t 
 enum kr_status kr_page_begin(enum kr_cipher cipher, int flags, const uint8_t *key, size_t key_len,
                              const uint8_t *iv, size_t iv_len, struct kr_page_op **ret)
 {
-    if ((key_len != 16 && key_len != 24 && key_len != 32) || iv_len != KR_AES_BLOCK)
+    if ((key_len != 16 && key_len != 24 && key_len != 32) || iv_len != KR_AES_BLOCK ||
+        !kr_cipher_name(cipher))
         return KR_USAGE;
     struct kr_shape shape = {.mode = (uint8_t)mode_of(cipher, flags),
                              .encrypt = flags & KR_PAGE_ENCRYPT,

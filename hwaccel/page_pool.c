@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/core_names.h>
+#include <openssl/params.h>
+
 #include "base/secret.h"
 #include "hwaccel/page_cipher.h"
 
@@ -87,12 +90,23 @@ static void release_contexts(struct kr_page_op *op)
     op->evp = op->mask = NULL;
 }
 
+/* With padding on, EVP would hold back the last block of what it decrypts. By parameter, since what
+ * EVP_CIPHER_CTX_set_padding() leaves in the context is set again with each iv: 400 instructions.
+ */
+static bool pad_off(EVP_CIPHER_CTX *evp)
+{
+    unsigned off = 0;
+    OSSL_PARAM params[] = {OSSL_PARAM_construct_uint(OSSL_CIPHER_PARAM_PADDING, &off),
+                           OSSL_PARAM_construct_end()};
+    return EVP_CIPHER_CTX_set_params(evp, params);
+}
+
 static bool set_mask_key(struct kr_page_op *op, struct kr_shape shape, const uint8_t *key)
 {
     if (!op->mask && !(op->mask = EVP_CIPHER_CTX_new()))
         return false;
     return EVP_EncryptInit_ex(op->mask, fetched_ecb[key_index(shape)], NULL, key, NULL) &&
-           EVP_CIPHER_CTX_set_padding(op->mask, 0);
+           pad_off(op->mask);
 }
 
 /* Where the shape stays, the context is kept and only its key schedule renewed. */
@@ -108,12 +122,19 @@ static bool set_key(struct kr_page_op *op, struct kr_shape shape, const uint8_t 
     if (!EVP_CipherInit_ex(op->evp, same ? NULL : fetched[shape.mode][key_index(shape)], NULL, key,
                            iv, shape.encrypt))
         return false;
-    /* With padding on, EVP would hold back the last block of what it decrypts. */
-    if (shape.mode == KR_MODE_CBC &&
-        (!EVP_CIPHER_CTX_set_padding(op->evp, 0) || !set_mask_key(op, shape, key)))
+    if (shape.mode == KR_MODE_CBC && (!pad_off(op->evp) || !set_mask_key(op, shape, key)))
         return false;
+    memcpy(op->chain, iv, KR_AES_BLOCK);
+    op->first_block_due = false;
     op->shape = shape;
     return true;
+}
+
+static bool set_iv(struct kr_page_op *op, const uint8_t *iv)
+{
+    if (op->shape.mode == KR_MODE_CBC && !op->shape.encrypt)
+        return op->first_block_due = true;
+    return EVP_CipherInit_ex(op->evp, NULL, NULL, NULL, iv, -1);
 }
 
 /* For a thread whose pool is full or could not be made: costs time, works all the same. */
@@ -179,12 +200,19 @@ static bool is_free(const struct kr_page_pool *pool, unsigned i)
     return !(pool->busy & (1u << i));
 }
 
+/* Two comparisons, since the compiler inlines the one of fixed length. */
+static bool same_key(const uint8_t *known, const uint8_t *key, size_t len)
+{
+    return memcmp(known, key, 16) == 0 &&
+           (len == 16 || memcmp(known + 16, key + 16, len - 16) == 0);
+}
+
 /* POOL_OPS when the key is not there. */
 static unsigned find_key(const struct kr_page_pool *pool, struct kr_shape shape, const uint8_t *key)
 {
     for (unsigned i = 0; i < POOL_OPS; i++) {
         if (memcmp(&pool->shapes[i], &shape, sizeof(shape)) == 0 && is_free(pool, i) &&
-            memcmp(pool->keys[i], key, shape.key_len) == 0)
+            same_key(pool->keys[i], key, shape.key_len))
             return i;
     }
     return POOL_OPS;
@@ -223,7 +251,7 @@ enum kr_status kr_page_pool_take(struct kr_shape shape, const uint8_t *key, cons
         return take_unpooled(shape, key, iv, ret);
     unsigned i = find_key(pool, shape, key);
     if (i < POOL_OPS) {
-        if (!EVP_CipherInit_ex(pool->ops[i].evp, NULL, NULL, NULL, iv, -1))
+        if (!set_iv(&pool->ops[i], iv))
             return KR_INTERNAL;
         count(&pool->schedule_hits);
     } else if ((i = find_place(pool)) == POOL_OPS) {
@@ -239,13 +267,16 @@ enum kr_status kr_page_pool_take(struct kr_shape shape, const uint8_t *key, cons
 void kr_page_pool_give_back(struct kr_page_op *op)
 {
     struct kr_page_pool *pool = op->pool;
-    kr_wipe(op->held, sizeof(op->held));
+    if (op->shape.mode != KR_MODE_CTR)
+        kr_wipe(op->held, sizeof(op->held));
     if (!pool) {
         release_contexts(op);
         free(op);
         return;
     }
     unsigned i = (unsigned)(op - pool->ops);
+    if (op->failure != KR_OK)
+        pool->shapes[i] = op->shape = (struct kr_shape){0};
     pool->last_used[i] = ++pool->clock;
     pool->busy &= ~(1u << i);
 }

@@ -2,8 +2,8 @@
 /*
  * The PIN guard: a wrong PIN is tried once, by one process, never again.
  *
- * A small file beside the keystore (KR_GUARD_SUFFIX), shared by every process that may log in. Under
- * an exclusive lock an attempt is written and fsynced before C_Login, its outcome after it. A
+ * A small file beside the keystore (KR_GUARD_SUFFIX), shared by every process that may log in.
+ * Under an exclusive lock an attempt is written and fsynced before C_Login, its outcome after it. A
  * refused PIN blocks every later attempt until the PIN source's identity changes
  * (base/pin_source.h) or an admin clears the guard (`p11keyring token unguard`). An attempt whose
  * outcome was never written (killed, hung) blocks only if the token itself reports a wrong PIN

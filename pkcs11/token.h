@@ -24,12 +24,12 @@
 struct kr_token;
 
 struct kr_token_options {
-    const char *module;           /* full path of the module */
-    const char *uri;              /* RFC 7512; must match exactly one token */
-    struct kr_pin_source *pin;    /* NULL: no login possible; borrowed, must outlive the token */
-    const char *guard_path;       /* PIN guard file, see pkcs11/pin_guard.h; needed with a pin */
-    unsigned timeout_ms;          /* longest wait for one Cryptoki call */
-    unsigned lock_timeout_ms;     /* longest wait for another process's login */
+    const char *module;        /* full path of the module */
+    const char *uri;           /* RFC 7512; must match exactly one token */
+    struct kr_pin_source *pin; /* NULL: no login possible; borrowed, must outlive the token */
+    const char *guard_path;    /* PIN guard file, see pkcs11/pin_guard.h; needed with a pin */
+    unsigned timeout_ms;       /* longest wait for one Cryptoki call */
+    unsigned lock_timeout_ms;  /* longest wait for another process's login */
 };
 
 /* From CK_TOKEN_INFO, padding removed, NUL-terminated. */
@@ -40,6 +40,10 @@ struct kr_token_info {
     bool initialized, user_pin_set, login_required, protected_path, write_protected;
     bool pin_count_low, pin_final_try, pin_locked, pin_to_be_changed;
 };
+
+/* "model/serial/label", by which the PIN guard knows a token; `ret` holds KR_GUARD_ID_MAX bytes. */
+#define KR_GUARD_ID_MAX 80
+void kr_token_guard_id(const struct kr_token_info *info, char *ret);
 
 /* A CKA_ID: 16 bytes (a UUID) for keys made here, any 1..KR_OBJECT_ID_MAX for adopted ones. */
 #define KR_OBJECT_ID_MAX 32
@@ -85,10 +89,6 @@ void kr_token_close(struct kr_token *token);
 KR_MUST_USE enum kr_status kr_token_get_info(struct kr_token *token, struct kr_token_info *ret,
                                              struct kr_error *err);
 
-/* "model/serial/label": what the PIN guard knows the token by (the `token_id` of pin_guard.h). */
-#define KR_TOKEN_ID_MAX 80
-void kr_token_guard_id(const struct kr_token_info *info, char ret[KR_TOKEN_ID_MAX]);
-
 /* CKM numbers the token lists, for doctor: *ret is malloc'ed, `*ret_count` long. */
 KR_MUST_USE enum kr_status kr_token_mechanisms(struct kr_token *token, unsigned long **ret,
                                                size_t *ret_count, struct kr_error *err);
@@ -101,7 +101,8 @@ KR_MUST_USE enum kr_status kr_token_login(struct kr_token *token, struct kr_erro
 bool kr_token_is_up(const struct kr_token *token);
 void kr_token_get_stats(const struct kr_token *token, struct kr_token_stats *ret);
 
-/* --- master keys; each call logs in when needed ------------------------------------------------ */
+/* --- master keys; each call logs in when needed ------------------------------------------------
+ */
 
 /* Generates an AES-256 key in the token: CKA_TOKEN, CKA_PRIVATE, CKA_SENSITIVE, not
  * CKA_EXTRACTABLE, with the usages that the mechanism `wish` needs and no other (KR_WRAP_AUTO: the
@@ -129,8 +130,8 @@ KR_MUST_USE enum kr_status kr_master_find(struct kr_token *token, const struct k
  * unwrapping a random key under the master key and comparing, and by seeing that a damaged wrap is
  * refused. KR_REFUSED when none works; the text says what the token answered to each. */
 KR_MUST_USE enum kr_status kr_master_prove(struct kr_token *token, const struct kr_object_id *id,
-                                           enum kr_wrap_mechanism wish,
-                                           enum kr_wrap_mechanism *ret, struct kr_error *err);
+                                           enum kr_wrap_mechanism wish, enum kr_wrap_mechanism *ret,
+                                           struct kr_error *err);
 
 /* Destroys the one AES key with this id in the token, for good. KR_NOT_FOUND, KR_REFUSED (two). */
 KR_MUST_USE enum kr_status kr_master_destroy(struct kr_token *token, const struct kr_object_id *id,

@@ -14,13 +14,13 @@
 
 /* What a payload is and whom it belongs to; every field is authenticated. Strings are borrowed. */
 struct kr_envelope_context {
-    const char *keyring;   /* the keyring's name */
-    const uint8_t *uuid;   /* the keystore's 16-byte identity */
-    const char *ns;        /* namespace: "mariadb", "manifest", ... */
-    const char *id;        /* key id, as text */
-    const char *owner;     /* "" where the namespace has no owners */
+    const char *keyring; /* the keyring's name */
+    const uint8_t *uuid; /* the keystore's 16-byte identity */
+    const char *ns;      /* namespace: "mariadb", "manifest", ... */
+    const char *id;      /* key id, as text */
+    const char *owner;   /* "" where the namespace has no owners */
     uint32_t version;
-    const char *cipher;    /* "aes-cbc", ... ; "" where it has none */
+    const char *cipher; /* "aes-cbc", ... ; "" where it has none */
 };
 
 #define KR_ENVELOPE_PAYLOAD_MAX 16384

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
  * The keystore: one SQLite file of envelopes and metadata, worthless without the token
- * (docs/FORMAT.md has the schema). Rollback journal, synchronous=FULL, so that a process may be
+ * (docs/FORMAT.md has the schema). Rollback journal, synchronous=EXTRA, so that a process may be
  * killed at any instruction and a committed change is there. Several processes share it; writers
  * take turns and wait at most the lock timeout (then KR_IO).
  *
@@ -26,8 +26,8 @@ struct kr_keystore;
 
 struct kr_keystore_options {
     const char *path;
-    const char *keyring;      /* expected name; a keystore of another keyring is KR_INTEGRITY */
-    bool writable;            /* false: opened read-only where that is enough (see open) */
+    const char *keyring; /* expected name; a keystore of another keyring is KR_INTEGRITY */
+    bool writable;       /* false: opened read-only where that is enough (see open) */
     unsigned lock_timeout_ms;
 };
 
@@ -65,7 +65,7 @@ typedef enum kr_status (*kr_key_visitor)(const struct kr_key_row *row, void *con
 typedef enum kr_status (*kr_version_visitor)(const struct kr_version_row *row, void *context,
                                              struct kr_error *err);
 
-/* --- life ---------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------------------------- */
 
 /* Makes a new keystore, whole or not at all: it is built under a temporary name in the same
  * directory, fsynced, and linked to `path` only by kr_keystore_commit_new(). KR_REFUSED when `path`
@@ -74,6 +74,7 @@ typedef enum kr_status (*kr_version_visitor)(const struct kr_version_row *row, v
 KR_MUST_USE enum kr_status kr_keystore_create(const struct kr_keystore_options *options,
                                               const uint8_t uuid[KR_KEYSTORE_UUID_BYTES],
                                               struct kr_keystore **ret, struct kr_error *err);
+/* After a failure the handle can only be closed. */
 KR_MUST_USE enum kr_status kr_keystore_commit_new(struct kr_keystore *keystore,
                                                   struct kr_error *err);
 
@@ -90,13 +91,16 @@ void kr_keystore_close(struct kr_keystore *keystore);
 const uint8_t *kr_keystore_uuid(const struct kr_keystore *keystore);
 const char *kr_keystore_path(const struct kr_keystore *keystore);
 
-/* Changes when any process has committed since; cheap enough to ask every second. */
+/* Changes when any process has committed since; cheap enough to ask every second. KR_IO when the
+ * file was replaced or removed: this handle then reads and writes what nobody else sees. */
 KR_MUST_USE enum kr_status kr_keystore_change_counter(struct kr_keystore *keystore, uint64_t *ret,
                                                       struct kr_error *err);
 
-/* --- transactions ------------------------------------------------------------------------------ */
+/* --- transactions -------------------------------------------------------------------------- */
 
-/* A consistent view for several reads / a write transaction that has the write lock at once. */
+/* A consistent view for several reads / a write transaction that has the write lock at once and has
+ * checked the manifest, for which its key must have been set: an edit by other hands is not given
+ * our MAC with the next commit. Transactions do not nest. */
 KR_MUST_USE enum kr_status kr_keystore_begin_read(struct kr_keystore *keystore,
                                                   struct kr_error *err);
 KR_MUST_USE enum kr_status kr_keystore_begin_write(struct kr_keystore *keystore,
@@ -106,7 +110,7 @@ KR_MUST_USE enum kr_status kr_keystore_begin_write(struct kr_keystore *keystore,
 KR_MUST_USE enum kr_status kr_keystore_commit(struct kr_keystore *keystore, struct kr_error *err);
 void kr_keystore_rollback(struct kr_keystore *keystore);
 
-/* --- manifest ---------------------------------------------------------------------------------- */
+/* --- manifest ------------------------------------------------------------------------------ */
 
 /* The envelope of the manifest key: stored once at creation, read at each open. The blob that
  * `get` returns is malloc'ed. */
@@ -117,14 +121,16 @@ KR_MUST_USE enum kr_status kr_keystore_get_manifest_envelope(struct kr_keystore 
                                                              uint8_t **ret, size_t *ret_len,
                                                              struct kr_error *err);
 /* Copies the key into secret memory of the handle. */
-KR_MUST_USE enum kr_status
-kr_keystore_set_manifest_key(struct kr_keystore *keystore,
-                             const uint8_t key[KR_MANIFEST_KEY_BYTES], struct kr_error *err);
-/* KR_INTEGRITY when rows were changed by something that did not have the manifest key. */
+KR_MUST_USE enum kr_status kr_keystore_set_manifest_key(struct kr_keystore *keystore,
+                                                        const uint8_t key[KR_MANIFEST_KEY_BYTES],
+                                                        struct kr_error *err);
+/* KR_INTEGRITY when rows were changed by something that did not have the manifest key, or when the
+ * file is older than one that this handle has seen. */
 KR_MUST_USE enum kr_status kr_keystore_verify(struct kr_keystore *keystore, struct kr_error *err);
 
-/* --- rows; writers only inside a write transaction ------------------------------------------------ */
+/* --- rows; writers only inside a write transaction ------------------------------------------ */
 
+/* A current one makes those before it old. */
 KR_MUST_USE enum kr_status kr_keystore_add_master(struct kr_keystore *keystore,
                                                   const struct kr_master_row *row,
                                                   struct kr_error *err);
@@ -148,7 +154,8 @@ KR_MUST_USE enum kr_status kr_keystore_next_version(struct kr_keystore *keystore
                                                     const char *id, const char *owner,
                                                     uint32_t step, uint32_t *ret,
                                                     struct kr_error *err);
-/* `row->key_disabled` is ignored; the version must not exist. */
+/* `row->key_disabled` is ignored. KR_REFUSED unless the number came from kr_keystore_next_version()
+ * and is above every number that was ever stored for this key. */
 KR_MUST_USE enum kr_status kr_keystore_add_version(struct kr_keystore *keystore,
                                                    const struct kr_version_row *row,
                                                    struct kr_error *err);

@@ -108,6 +108,7 @@ check() {
     ) >"$log" 2>&1
     rc=$?
     set -e
+    [[ ! -f $WORK/selected ]] || keyring_use "$(<"$WORK/selected")"
     local ms=$(((${EPOCHREALTIME/./} - ${start/./}) / 1000))
     if ((rc == 0)); then
         passed=$((passed + 1))
@@ -171,20 +172,15 @@ random_hex() { # BYTES
 token_up() { # NAME [MODULE]
     local dir=$WORK/$1
     mkdir -p "$dir/tokens" "$dir/keyring"
-    cat >"$dir/softhsm2.conf" <<CONF
-directories.tokendir = $dir/tokens
-objectstore.backend = file
-log.level = ERROR
-CONF
+    sed "s|@TOKENDIR@|$dir/tokens|" "$ROOT/softhsm-conf/softhsm2.conf.in" >"$dir/softhsm2.conf"
     random_hex 12 >"$dir/pin"
     random_hex 12 >"$dir/so-pin"
-    chmod 700 "$dir/tokens" "$dir/keyring"
+    chmod 700 "$dir" "$dir/tokens" "$dir/keyring"
     chmod 600 "$dir/pin" "$dir/so-pin"
     write_conf "$dir/p11keyring.conf" "$1" "$dir" "${2:-$SOFTHSM_MODULE}"
     own "$dir"
     keyring_use "$1"
-    as_server softhsm2-util --init-token --free --label "$1" \
-        --pin "$(<"$dir/pin")" --so-pin "$(<"$dir/so-pin")" >/dev/null
+    tool token init --label "$1" --so-pin-source "file:$dir/so-pin" >/dev/null
 }
 
 write_conf() { # FILE TOKEN-LABEL DIR MODULE
@@ -203,10 +199,24 @@ timeout = 3000
 CONF
 }
 
-# The keyring that `tool` and servers started from now on use.
+# The keyring that `tool` and servers started from now on use; kept from one check to the next.
 keyring_use() { # NAME
+    echo "$1" >"$WORK/selected"
     KEYRING=$WORK/$1
     export SOFTHSM2_CONF=$KEYRING/softhsm2.conf P11KEYRING_CONF=$KEYRING/p11keyring.conf
+}
+
+# As token_up, but the module is the one in tests/mock, which passes calls on to SoftHSM2 and
+# misbehaves as mock_rules says (see tests/mock/control.h).
+mock_token_up() { # NAME
+    export P11K_MOCK_MODULE=$SOFTHSM_MODULE P11K_MOCK_CONTROL=$WORK/mock.control
+    mock_rules ""
+    token_up "$1" "$WORK/lib/p11k_mock.so"
+}
+
+mock_rules() { # RULES
+    printf '%s\n' "$1" >"$WORK/mock.control.new"
+    mv "$WORK/mock.control.new" "$WORK/mock.control"
 }
 
 # A token and a keystore with master key.
@@ -226,7 +236,8 @@ tool() {
 install_copies() {
     mkdir -p "$WORK/bin" "$WORK/lib"
     cp "$BUILD/bin/p11keyring" "$WORK/bin/"
-    find "$BUILD/lib" -maxdepth 1 -name '*.so' -exec cp {} "$WORK/lib/" \;
+    cp "$BUILD/lib/pkcs11_key_management.so" "$WORK/lib/"
+    [[ ! -f $BUILD/tests/mock/p11k_mock.so ]] || cp "$BUILD/tests/mock/p11k_mock.so" "$WORK/lib/"
 }
 
 WORK=$(mktemp -d "${P11K_WORK:-/var/tmp}/p11keyring-test.XXXXXX")
@@ -235,4 +246,4 @@ trap common_cleanup EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
-[[ -n ${P11K_NO_BUILD:-} ]] || install_copies
+install_copies

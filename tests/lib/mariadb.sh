@@ -34,7 +34,8 @@ server_new() { # NAME
     server_template
     mkdir -p "$dir/tmp" "$dir/plugins"
     cp -a "$TEMPLATE" "$dir/data"
-    cp "$WORK"/lib/*.so "$UNPACKED/file_key_management.so" "$dir/plugins/"
+    cp "$WORK/lib/pkcs11_key_management.so" "$dir/plugins/"
+    chmod 700 "$dir"
     own "$dir"
     echo "[mariadbd]" >"$dir/encryption.cnf"
     server_conf "$1"
@@ -106,6 +107,7 @@ server_keyring() { # NAME on|off|force
 
 # MariaDB's own file_key_management with a key file made by the test.
 server_fkm() { # NAME on|off|force KEYFILE aes_cbc|aes_ctr
+    cp "$UNPACKED/file_key_management.so" "$WORK/$1/plugins/"
     {
         echo "[mariadbd]"
         echo "plugin-load-add = file_key_management"
@@ -181,15 +183,9 @@ plugin_lines() { # NAME ERROR|Warning|Note
     grep -aE "\[$2\].*pkcs11_key_management" "$WORK/$1/error.log" || true
 }
 
-sql() { # NAME [STATEMENT] [client options...]
-    local name=$1
-    shift
-    local args=(--defaults-file="$WORK/$name/my.cnf" --batch --skip-column-names)
-    if (($#)); then
-        args+=(-e "$1")
-        shift
-    fi
-    mariadb "${args[@]}" "$@"
+sql() { # NAME [STATEMENT]
+    mariadb --defaults-file="$WORK/$1/my.cnf" --batch --skip-column-names --unbuffered \
+        ${2:+-e "$2"}
 }
 
 status_of() { # NAME VARIABLE

@@ -44,11 +44,11 @@ alter_under_load() { # NAME
     sql "$1" "SET SESSION alter_algorithm = INPLACE;
         ALTER TABLE t.plain FORCE, ADD KEY txt (txt), LOCK=NONE" &
     local alter=$!
-    while alive $alter; do
+    while alive "$alter"; do
         sql "$1" "UPDATE t.plain SET txt = CONCAT(txt, ' x') WHERE id MOD 50 = 7"
         files_with "$1" "$MARKER" | sed 's/ (deleted)//; s/^.*#/#/' >>"$WORK/$1/alter.found"
     done
-    wait $alter
+    wait "$alter"
 }
 
 # The kinds of file in which files_with found something, in one line.

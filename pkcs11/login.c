@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * Logging in: never with a PIN that was refused before, never with the last try. The PIN is read
+ * and the guard is held by the caller, since people and other processes take their time; only
+ * C_Login itself runs on the worker.
+ */
+#include "pkcs11/token_internal.h"
+
+#include "base/secret.h"
+#include "pkcs11/ckr.h"
+#include "pkcs11/pin_guard.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* --- what the token says beforehand -------------------------------------------------------------
+ */
+
+struct state_args {
+    struct kr_token_info info;
+    bool logged_in; /* this process is, perhaps by another user of the module */
+};
+
+static enum kr_status run_state(struct kr_session *s, void *data, struct kr_error *err)
+{
+    struct state_args *args = data;
+    CK_SESSION_INFO session;
+    CK_TOKEN_INFO info;
+    CK_RV rv = P11(s, C_GetSessionInfo, s->handle, &session);
+
+    if (rv != CKR_OK)
+        return kr_ckr_fail(err, "C_GetSessionInfo", rv);
+    KR_TRY(kr_session_token_info(s, &info, err));
+    kr_token_info_fill(&args->info, s->slot, &info);
+    args->logged_in =
+        session.state == CKS_RW_USER_FUNCTIONS || session.state == CKS_RO_USER_FUNCTIONS;
+    return KR_OK;
+}
+
+static enum kr_status check_flags(const struct kr_token_info *info, struct kr_error *err)
+{
+    if (info->pin_locked) {
+        kr_fail(err, KR_AUTH, "the user PIN of token '%s' is locked", info->label);
+        kr_hint(err, "have the security officer set a new one: pkcs11-tool --init-pin");
+        return KR_AUTH;
+    }
+    if (info->pin_final_try) {
+        kr_fail(err, KR_AUTH, "one more wrong PIN locks token '%s': no login is tried",
+                info->label);
+        kr_hint(err, "verify the PIN by hand (pkcs11-tool --login --test), which resets the count");
+        return KR_AUTH;
+    }
+    if (!info->user_pin_set) {
+        kr_fail(err, KR_AUTH, "token '%s' has no user PIN yet", info->label);
+        kr_hint(err, "have the security officer set one: pkcs11-tool --init-pin");
+        return KR_AUTH;
+    }
+    if (info->protected_path) {
+        kr_fail(err, KR_CONFIG,
+                "token '%s' takes its PIN on a device of its own, which is not "
+                "supported",
+                info->label);
+        kr_hint(err, "use a token that takes the PIN through C_Login");
+        return KR_CONFIG;
+    }
+    return KR_OK;
+}
+
+void kr_token_guard_id(const struct kr_token_info *info, char *ret)
+{
+    snprintf(ret, KR_GUARD_ID_MAX, "%s/%s/%s", info->model, info->serial, info->label);
+}
+
+/* --- C_Login ------------------------------------------------------------------------------------
+ */
+
+struct login_args {
+    size_t len;
+    char pin[KR_PIN_MAX + 1];
+};
+
+static enum kr_status run_login(struct kr_session *s, void *data, struct kr_error *err)
+{
+    struct login_args *args = data;
+
+    CK_RV rv = P11(s, C_Login, s->handle, CKU_USER, (CK_UTF8CHAR *)args->pin, args->len);
+
+    kr_wipe(args->pin, sizeof(args->pin));
+    if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN)
+        return KR_OK;
+    return kr_ckr_fail(err, "C_Login", rv);
+}
+
+static bool is_refusal(CK_RV rv)
+{
+    return rv == CKR_PIN_INCORRECT || rv == CKR_PIN_INVALID || rv == CKR_PIN_LEN_RANGE ||
+           rv == CKR_PIN_LOCKED;
+}
+
+/* A module that failed otherwise may or may not have counted the attempt. */
+static enum kr_guard_outcome outcome_of(enum kr_status status, const struct kr_error *err)
+{
+    if (status == KR_OK)
+        return KR_GUARD_ACCEPTED;
+    return is_refusal(err->ckr) ? KR_GUARD_REFUSED : KR_GUARD_UNKNOWN;
+}
+
+static enum kr_status fail_refused(const struct kr_token_options *options,
+                                   const struct kr_token_info *info, struct kr_error *err)
+{
+    unsigned long ckr = err->ckr;
+
+    kr_fail(err, KR_AUTH, "token '%s' refused the PIN from %s (C_Login: %s)", info->label,
+            kr_pin_source_name(options->pin), kr_ckr_name(ckr));
+    kr_hint(err,
+            "put the right PIN into %s; it is not tried again before that changes, or after "
+            "'p11keyring token unguard'",
+            kr_pin_source_name(options->pin));
+    err->ckr = ckr;
+    err->ckr_name = kr_ckr_name(ckr);
+    return KR_AUTH;
+}
+
+/* The PIN together with the identity it was read under; a file that is replaced meanwhile is read
+ * once more. */
+static enum kr_status read_pin(struct kr_pin_source *source, char *ret_identity,
+                               struct login_args *ret, struct kr_error *err)
+{
+    char before[KR_PIN_IDENTITY_MAX] = "", after[KR_PIN_IDENTITY_MAX] = "";
+
+    for (int i = 0; i < 2; i++) {
+        KR_SECRET char *pin = NULL;
+        size_t len = 0;
+
+        KR_TRY(kr_pin_source_identity(source, before, err));
+        KR_TRY(kr_pin_source_read(source, &pin, &len, err));
+        KR_TRY(kr_pin_source_identity(source, after, err));
+        if (len >= sizeof(ret->pin))
+            return kr_fail(err, KR_CONFIG, "the PIN from %s is longer than %d bytes",
+                           kr_pin_source_name(source), KR_PIN_MAX);
+        memcpy(ret->pin, pin, len);
+        ret->len = len;
+        if (strcmp(before, after) == 0)
+            break;
+    }
+    memcpy(ret_identity, after, sizeof(after));
+    return KR_OK;
+}
+
+static enum kr_status attempt(struct kr_token *token, const struct kr_token_options *options,
+                              kr_run run, const struct kr_token_info *info, bool *ret_tried,
+                              struct kr_error *err)
+{
+    KR_JOB struct kr_job *job = kr_job_new(sizeof(struct login_args), run_login, NULL);
+    struct login_args *args;
+    struct kr_pin_guard *guard = NULL;
+    char identity[KR_PIN_IDENTITY_MAX], token_id[KR_GUARD_ID_MAX];
+    enum kr_status status;
+
+    if (!job)
+        return kr_fail_memory(err);
+    args = (struct login_args *)job->args;
+    KR_TRY(read_pin(options->pin, identity, args, err));
+    kr_token_guard_id(info, token_id);
+    KR_TRY(kr_pin_guard_begin(options->guard_path, token_id, identity, info->pin_count_low,
+                              options->lock_timeout_ms, &guard, err));
+    *ret_tried = true;
+    status = run(token, job, err);
+    kr_pin_guard_end(guard, outcome_of(status, err));
+    if (status != KR_OK && is_refusal(err->ckr))
+        return fail_refused(options, info, err);
+    return status;
+}
+
+enum kr_status kr_login(struct kr_token *token, const struct kr_token_options *options, kr_run run,
+                        bool *ret_tried, struct kr_error *err)
+{
+    KR_JOB struct kr_job *job = kr_job_new(sizeof(struct state_args), run_state, NULL);
+    const struct state_args *state;
+
+    if (!job)
+        return kr_fail_memory(err);
+    state = (const struct state_args *)job->args;
+    KR_TRY(run(token, job, err));
+    if (state->logged_in || !state->info.login_required)
+        return KR_OK;
+    if (!options->pin || !options->guard_path) {
+        kr_fail(err, KR_CONFIG, "token '%s' needs a PIN, and no PIN source is set",
+                state->info.label);
+        kr_hint(err, "set option pin-source, for example file:/etc/p11keyring/pin");
+        return KR_CONFIG;
+    }
+    KR_TRY(check_flags(&state->info, err));
+    return attempt(token, options, run, &state->info, ret_tried, err);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * PKCS#11 modules of this process: one record for each canonical path, kept until the process ends.
+ * A module is loaded once and never unloaded (static destructors of modules crash when that comes
+ * late). It is finalised only when the last connection leaves, when it was initialised here, and
+ * when no call into it is still hanging. After a fork the child starts with nothing initialised.
+ */
+#ifndef P11K_PKCS11_MODULE_H
+#define P11K_PKCS11_MODULE_H
+
+#include <p11-kit/pkcs11.h>
+
+#include <stdbool.h>
+
+#include "base/status.h"
+
+struct kr_module;
+struct kr_worker;
+
+/* How many calls of this process may hang for ever before no more are made. */
+enum { KR_WRITE_OFFS_MAX = 4 };
+
+/* The record for a path; nothing is loaded. KR_CONFIG when there is no such file. Borrowed: it
+ * lives as long as the process. */
+KR_MUST_USE enum kr_status kr_module_get(const char *path, struct kr_module **ret,
+                                         struct kr_error *err);
+const char *kr_module_path(const struct kr_module *module);
+
+/* --- on a worker thread; each call into the module is stamped on `worker` -----------------------
+ */
+
+/* Loads the module if needed: *ret_functions stays valid. */
+KR_MUST_USE enum kr_status kr_module_load(struct kr_module *module, struct kr_worker *worker,
+                                          CK_FUNCTION_LIST **ret_functions, struct kr_error *err);
+
+/* Loads and initialises it for one more connection. Each success is undone by kr_module_detach().
+ */
+KR_MUST_USE enum kr_status kr_module_attach(struct kr_module *module, struct kr_worker *worker,
+                                            CK_FUNCTION_LIST **ret_functions, struct kr_error *err);
+void kr_module_detach(struct kr_module *module, struct kr_worker *worker);
+
+/* Initialises again a module that another user of this process has finalised. */
+KR_MUST_USE enum kr_status kr_module_reinitialise(struct kr_module *module,
+                                                  struct kr_worker *worker, struct kr_error *err);
+
+/* C_Finalize and C_Initialize, which some modules need before they see a token again. Not done
+ * (*ret_restarted false) when others may be using the module. */
+KR_MUST_USE enum kr_status kr_module_restart(struct kr_module *module, struct kr_worker *worker,
+                                             bool *ret_restarted, struct kr_error *err);
+
+/* --- bookkeeping --------------------------------------------------------------------------------
+ */
+
+/* Another user of this process acts on the module too: never finalise it from here. */
+void kr_module_set_shared(struct kr_module *module);
+
+/* A call did not return in time / has returned after all. `function` is static text. */
+void kr_module_write_off(struct kr_module *module, const char *function);
+void kr_module_write_on(struct kr_module *module, const char *function);
+
+/* KR_TOKEN_UNAVAILABLE when KR_WRITE_OFFS_MAX calls of this process hang. */
+KR_MUST_USE enum kr_status kr_module_check_write_offs(struct kr_error *err);
+
+#endif

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * Secret keys on the token. Searching makes some modules open every object there is, so it is done
+ * once, for all keys together, and the handles are kept.
+ */
+#include "pkcs11/session.h"
+
+#include "base/hex.h"
+#include "pkcs11/ckr.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SEARCH_STEP = 256 };
+
+void kr_id_text(const struct kr_object_id *id, char *ret)
+{
+    kr_hex_encode(id->bytes, id->len, ret);
+}
+
+void kr_keys_forget(struct kr_session *s)
+{
+    free(s->keys);
+    s->keys = NULL;
+    s->key_count = 0;
+    s->keys_known = s->keys_fresh = false;
+}
+
+/* The token's answer "I do not know this attribute" leaves a gap and is no failure. */
+static CK_RV get_attributes(struct kr_session *s, CK_OBJECT_HANDLE object, CK_ATTRIBUTE *attrs,
+                            CK_ULONG count)
+{
+    CK_RV rv = P11(s, C_GetAttributeValue, s->handle, object, attrs, count);
+
+    if (rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_SENSITIVE ||
+        rv == CKR_BUFFER_TOO_SMALL)
+        return CKR_OK;
+    return rv;
+}
+
+static bool has_value(const CK_ATTRIBUTE *attr, size_t max)
+{
+    return attr->ulValueLen != CK_UNAVAILABLE_INFORMATION && attr->ulValueLen <= max;
+}
+
+static enum kr_status read_entry(struct kr_session *s, CK_OBJECT_HANDLE object,
+                                 struct kr_key_entry *ret, struct kr_error *err)
+{
+    struct kr_key_entry entry = {.handle = object};
+    CK_KEY_TYPE type = CK_UNAVAILABLE_INFORMATION;
+    CK_ATTRIBUTE attrs[] = {
+        {CKA_ID, entry.id.bytes, sizeof(entry.id.bytes)},
+        {CKA_KEY_TYPE, &type, sizeof(type)},
+    };
+    CK_RV rv = get_attributes(s, object, attrs, 2);
+
+    if (rv != CKR_OK)
+        return kr_ckr_fail(err, "C_GetAttributeValue", rv);
+    entry.id.len = has_value(&attrs[0], KR_OBJECT_ID_MAX) ? (uint8_t)attrs[0].ulValueLen : 0;
+    entry.is_aes = has_value(&attrs[1], sizeof(type)) && type == CKK_AES;
+    *ret = entry;
+    return KR_OK;
+}
+
+static enum kr_status add_entries(struct kr_session *s, const CK_OBJECT_HANDLE *objects,
+                                  CK_ULONG count, struct kr_error *err)
+{
+    struct kr_key_entry *keys = reallocarray(s->keys, s->key_count + count, sizeof(*keys));
+
+    if (!keys)
+        return kr_fail_memory(err);
+    s->keys = keys;
+    for (CK_ULONG i = 0; i < count; i++) {
+        KR_TRY(read_entry(s, objects[i], &s->keys[s->key_count], err));
+        s->key_count++;
+    }
+    return KR_OK;
+}
+
+/* An open search blocks some modules from reading attributes: the handles are collected first. */
+static enum kr_status collect(struct kr_session *s, CK_OBJECT_HANDLE **ret, size_t *ret_count,
+                              struct kr_error *err)
+{
+    CK_OBJECT_HANDLE *all = NULL;
+    size_t count = 0;
+    CK_ULONG found = 0;
+    CK_RV rv = CKR_OK;
+
+    do {
+        CK_OBJECT_HANDLE *more = reallocarray(all, count + SEARCH_STEP, sizeof(*all));
+
+        if (!more) {
+            free(all);
+            return kr_fail_memory(err);
+        }
+        all = more;
+        rv = P11(s, C_FindObjects, s->handle, all + count, SEARCH_STEP, &found);
+        if (rv == CKR_OK)
+            count += found;
+    } while (rv == CKR_OK && found > 0);
+    if (rv != CKR_OK) {
+        free(all);
+        return kr_ckr_fail(err, "C_FindObjects", rv);
+    }
+    *ret = all;
+    *ret_count = count;
+    return KR_OK;
+}
+
+static enum kr_status search(struct kr_session *s, CK_OBJECT_HANDLE **ret, size_t *ret_count,
+                             struct kr_error *err)
+{
+    CK_OBJECT_CLASS class = CKO_SECRET_KEY;
+    CK_ATTRIBUTE template = {CKA_CLASS, &class, sizeof(class)};
+    enum kr_status status;
+    CK_RV rv = P11(s, C_FindObjectsInit, s->handle, &template, 1);
+
+    s->searches++;
+    if (rv != CKR_OK)
+        return kr_ckr_fail(err, "C_FindObjectsInit", rv);
+    status = collect(s, ret, ret_count, err);
+    P11(s, C_FindObjectsFinal, s->handle);
+    return status;
+}
+
+static int compare_ids(const struct kr_object_id *a, const struct kr_object_id *b)
+{
+    if (a->len != b->len)
+        return a->len < b->len ? -1 : 1;
+    return memcmp(a->bytes, b->bytes, a->len);
+}
+
+static int compare_entries(const void *a, const void *b)
+{
+    const struct kr_key_entry *x = a, *y = b;
+
+    return compare_ids(&x->id, &y->id);
+}
+
+/* A token that went away during the search shows as an empty one: it is asked again at the end. */
+enum kr_status kr_keys_load(struct kr_session *s, struct kr_error *err)
+{
+    CK_OBJECT_HANDLE *objects = NULL;
+    size_t count = 0;
+    enum kr_status status;
+
+    kr_keys_forget(s);
+    KR_TRY(search(s, &objects, &count, err));
+    status = count > 0 ? add_entries(s, objects, count, err) : KR_OK;
+    free(objects);
+    KR_TRY(status);
+    KR_TRY(kr_session_alive(s, err));
+    qsort(s->keys, s->key_count, sizeof(*s->keys), compare_entries);
+    s->keys_known = s->keys_fresh = true;
+    return KR_OK;
+}
+
+/* The first of the entries with this id, or NULL. */
+static struct kr_key_entry *lookup(struct kr_session *s, const struct kr_object_id *id)
+{
+    size_t low = 0, high = s->key_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (compare_ids(&s->keys[middle].id, id) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == s->key_count || compare_ids(&s->keys[low].id, id) != 0)
+        return NULL;
+    return &s->keys[low];
+}
+
+enum kr_status kr_keys_find(struct kr_session *s, const struct kr_object_id *id,
+                            struct kr_key_entry **ret, struct kr_error *err)
+{
+    char text[KR_ID_TEXT];
+    struct kr_key_entry *key;
+
+    if (id->len == 0 || id->len > KR_OBJECT_ID_MAX)
+        return kr_fail(err, KR_USAGE, "a master key's id has 1 to %d bytes", KR_OBJECT_ID_MAX);
+    kr_id_text(id, text);
+    if (!s->keys_known)
+        KR_TRY(kr_keys_load(s, err));
+    key = lookup(s, id);
+    if (!key && !s->keys_fresh) {
+        KR_TRY(kr_keys_load(s, err));
+        key = lookup(s, id);
+    }
+    if (!key) {
+        kr_fail(err, KR_NOT_FOUND, "the token has no secret key with id %s", text);
+        kr_hint(err, "see the keys it has: p11keyring master list");
+        return KR_NOT_FOUND;
+    }
+    if (key + 1 < s->keys + s->key_count && compare_ids(&key[1].id, id) == 0) {
+        kr_fail(err, KR_REFUSED, "the token has several secret keys with id %s", text);
+        kr_hint(err, "give the others another id: pkcs11-tool --set-id");
+        return KR_REFUSED;
+    }
+    *ret = key;
+    return KR_OK;
+}
+
+/* --- attributes ---------------------------------------------------------------------------------
+ */
+
+static const char *find_problem(const struct kr_master_info *info)
+{
+    if (!info->is_aes256)
+        return "it is no AES-256 key";
+    if (info->id.len == 0)
+        return "its CKA_ID is missing or longer than 32 bytes";
+    if (!info->on_token)
+        return "it is a session object (CKA_TOKEN is false)";
+    if (!info->is_private)
+        return "it can be used without a PIN (CKA_PRIVATE is false)";
+    if (info->extractable)
+        return "it can leave the token (CKA_EXTRACTABLE is true)";
+    if (!info->sensitive)
+        return "its value can be read (CKA_SENSITIVE is false)";
+    if (!info->never_extractable || !info->always_sensitive)
+        return "it was not generated in the token or was extractable once (CKA_NEVER_EXTRACTABLE "
+               "and CKA_ALWAYS_SENSITIVE must be true)";
+    if (!(info->can_encrypt && info->can_decrypt) && !(info->can_wrap && info->can_unwrap))
+        return "it may neither encrypt and decrypt nor wrap and unwrap";
+    return NULL;
+}
+
+enum kr_status kr_key_read(struct kr_session *s, const struct kr_key_entry *key,
+                           struct kr_master_info *ret, struct kr_error *err)
+{
+    struct kr_master_info info = {.id = key->id};
+    CK_ULONG value_len = 0;
+    CK_BBOOL flags[11] = {0};
+    static const CK_ATTRIBUTE_TYPE types[11] = {CKA_TOKEN,
+                                                CKA_PRIVATE,
+                                                CKA_SENSITIVE,
+                                                CKA_EXTRACTABLE,
+                                                CKA_NEVER_EXTRACTABLE,
+                                                CKA_ALWAYS_SENSITIVE,
+                                                CKA_LOCAL,
+                                                CKA_ENCRYPT,
+                                                CKA_DECRYPT,
+                                                CKA_WRAP,
+                                                CKA_UNWRAP};
+    bool *const fields[11] = {&info.on_token,    &info.is_private,        &info.sensitive,
+                              &info.extractable, &info.never_extractable, &info.always_sensitive,
+                              &info.local,       &info.can_encrypt,       &info.can_decrypt,
+                              &info.can_wrap,    &info.can_unwrap};
+    CK_ATTRIBUTE attrs[13];
+    CK_RV rv;
+
+    flags[3] = CK_TRUE; /* a key that does not say is taken as extractable */
+    for (size_t i = 0; i < 11; i++)
+        attrs[i] = (CK_ATTRIBUTE){types[i], &flags[i], sizeof(flags[i])};
+    attrs[11] = (CK_ATTRIBUTE){CKA_VALUE_LEN, &value_len, sizeof(value_len)};
+    attrs[12] = (CK_ATTRIBUTE){CKA_LABEL, info.label, sizeof(info.label) - 1};
+    rv = get_attributes(s, key->handle, attrs, 13);
+    if (rv != CKR_OK)
+        return kr_ckr_fail(err, "C_GetAttributeValue", rv);
+    for (size_t i = 0; i < 11; i++)
+        *fields[i] = flags[i] == CK_TRUE;
+    info.is_aes256 = key->is_aes && value_len == 32;
+    info.label[has_value(&attrs[12], sizeof(info.label) - 1) ? attrs[12].ulValueLen : 0] = '\0';
+    info.problem = find_problem(&info);
+    *ret = info;
+    return KR_OK;
+}
+
+enum kr_status kr_key_accept(const struct kr_master_info *info, struct kr_error *err)
+{
+    char text[KR_ID_TEXT];
+
+    if (!info->problem)
+        return KR_OK;
+    kr_id_text(&info->id, text);
+    kr_fail(err, KR_REFUSED, "the key %s%s%s%s cannot be a master key: %s", text,
+            info->label[0] ? " ('" : "", info->label, info->label[0] ? "')" : "", info->problem);
+    kr_hint(err, "make one with 'p11keyring master create', or with pkcs11-tool --keygen "
+                 "--key-type AES:32 --sensitive --private --id HEX");
+    return KR_REFUSED;
+}
+
+enum kr_status kr_key_usable(struct kr_session *s, const struct kr_object_id *id,
+                             CK_OBJECT_HANDLE *ret, struct kr_master_info *ret_info,
+                             struct kr_error *err)
+{
+    struct kr_key_entry *key = NULL;
+    struct kr_master_info info;
+
+    KR_TRY(kr_keys_find(s, id, &key, err));
+    if (!key->checked || ret_info) {
+        KR_TRY(kr_key_read(s, key, &info, err));
+        KR_TRY(kr_key_accept(&info, err));
+        key->checked = true;
+        if (ret_info)
+            *ret_info = info;
+    }
+    *ret = key->handle;
+    return KR_OK;
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * Finding the token and keeping a session with it.
+ *
+ * All of this is raw Cryptoki. libp11 would do for discovery, but its slot functions act on the
+ * whole process (releasing slots closes every session on them, also other users'), and version
+ * 0.4.12 waits for ever after a C_OpenSession that failed; so a server never calls it.
+ */
+#include "pkcs11/session.h"
+
+#include "pkcs11/ckr.h"
+#include "pkcs11/uri.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct kr_session *kr_session_new(struct kr_worker *worker, struct kr_module *module,
+                                  const char *uri)
+{
+    struct kr_session *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        return NULL;
+    s->worker = worker;
+    s->module = module;
+    s->handle = CK_INVALID_HANDLE;
+    s->uri = strdup(uri);
+    if (!s->uri) {
+        free(s);
+        return NULL;
+    }
+    return s;
+}
+
+void kr_session_free(struct kr_session *s)
+{
+    if (!s)
+        return;
+    if (s->p11)
+        kr_module_detach(s->module, s->worker);
+    kr_keys_forget(s);
+    free(s->uri);
+    free(s);
+}
+
+/* Values after which only a new session helps. */
+static bool means_lost(CK_RV rv)
+{
+    switch (rv) {
+    case CKR_CRYPTOKI_NOT_INITIALIZED:
+    case CKR_DEVICE_ERROR:
+    case CKR_DEVICE_REMOVED:
+    case CKR_TOKEN_NOT_PRESENT:
+    case CKR_TOKEN_NOT_RECOGNIZED:
+    case CKR_SLOT_ID_INVALID:
+    case CKR_SESSION_CLOSED:
+    case CKR_SESSION_HANDLE_INVALID:
+    case CKR_USER_NOT_LOGGED_IN:
+    case CKR_OPERATION_ACTIVE: /* a failed operation that the module never ended */
+    case CKR_OBJECT_HANDLE_INVALID:
+    case CKR_KEY_HANDLE_INVALID:
+    case CKR_WRAPPING_KEY_HANDLE_INVALID:
+    case CKR_UNWRAPPING_KEY_HANDLE_INVALID:
+        return true;
+    default:
+        return false;
+    }
+}
+
+CK_RV kr_session_result(struct kr_session *s, CK_RV rv)
+{
+    if (!kr_call_end(s->worker))
+        return CKR_FUNCTION_CANCELED;
+    if (rv == CKR_CRYPTOKI_NOT_INITIALIZED)
+        s->needs_initialise = true;
+    /* Sessions do not vanish by themselves: somebody else in this process uses the module. */
+    if (rv == CKR_CRYPTOKI_NOT_INITIALIZED || rv == CKR_SESSION_HANDLE_INVALID)
+        kr_module_set_shared(s->module);
+    if (means_lost(rv))
+        s->lost = true;
+    return rv;
+}
+
+void kr_session_run(struct kr_session *s, struct kr_job *job)
+{
+    struct kr_error gone = KR_ERROR_INIT;
+
+    s->lost = s->keys_fresh = false;
+    s->searches = 0;
+    job->status = job->run(s, job->args, &job->err);
+    if (job->status != KR_OK && !s->lost && s->handle != CK_INVALID_HANDLE &&
+        kr_session_alive(s, &gone) != KR_OK) {
+        s->lost = true;
+        job->status = gone.status;
+        job->err = gone;
+    }
+    job->lost = s->lost;
+    job->searches = s->searches;
+}
+
+/* --- the token ----------------------------------------------------------------------------------
+ */
+
+static void copy_padded(char *ret, const unsigned char *from, size_t len)
+{
+    while (len > 0 && (from[len - 1] == ' ' || from[len - 1] == '\0'))
+        len--;
+    memcpy(ret, from, len);
+    ret[len] = '\0';
+}
+
+void kr_token_info_fill(struct kr_token_info *ret, CK_SLOT_ID slot, const CK_TOKEN_INFO *info)
+{
+    CK_FLAGS flags = info->flags;
+
+    memset(ret, 0, sizeof(*ret));
+    copy_padded(ret->label, info->label, sizeof(info->label));
+    copy_padded(ret->manufacturer, info->manufacturerID, sizeof(info->manufacturerID));
+    copy_padded(ret->model, info->model, sizeof(info->model));
+    copy_padded(ret->serial, info->serialNumber, sizeof(info->serialNumber));
+    snprintf(ret->hardware, sizeof(ret->hardware), "%u.%u", info->hardwareVersion.major,
+             info->hardwareVersion.minor);
+    snprintf(ret->firmware, sizeof(ret->firmware), "%u.%u", info->firmwareVersion.major,
+             info->firmwareVersion.minor);
+    ret->slot = slot;
+    ret->initialized = flags & CKF_TOKEN_INITIALIZED;
+    ret->user_pin_set = flags & CKF_USER_PIN_INITIALIZED;
+    ret->login_required = flags & CKF_LOGIN_REQUIRED;
+    ret->protected_path = flags & CKF_PROTECTED_AUTHENTICATION_PATH;
+    ret->write_protected = flags & CKF_WRITE_PROTECTED;
+    ret->pin_count_low = flags & CKF_USER_PIN_COUNT_LOW;
+    ret->pin_final_try = flags & CKF_USER_PIN_FINAL_TRY;
+    ret->pin_locked = flags & CKF_USER_PIN_LOCKED;
+    ret->pin_to_be_changed = flags & CKF_USER_PIN_TO_BE_CHANGED;
+}
+
+/* Slots come and go between the two calls of C_GetSlotList, so it is asked with room to spare. */
+static enum kr_status slot_list(struct kr_session *s, CK_SLOT_ID **ret, CK_ULONG *ret_count,
+                                struct kr_error *err)
+{
+    CK_ULONG count = 0;
+    CK_SLOT_ID *slots;
+    CK_RV rv = P11(s, C_GetSlotList, CK_TRUE, NULL, &count);
+
+    if (rv != CKR_OK)
+        return kr_ckr_fail(err, "C_GetSlotList", rv);
+    count += 8;
+    slots = calloc(count, sizeof(*slots));
+    if (!slots)
+        return kr_fail_memory(err);
+    rv = P11(s, C_GetSlotList, CK_TRUE, slots, &count);
+    if (rv != CKR_OK) {
+        free(slots);
+        return kr_ckr_fail(err, "C_GetSlotList", rv);
+    }
+    *ret = slots;
+    *ret_count = count;
+    return KR_OK;
+}
+
+/* A slot that does not answer holds no token for us; the others are still asked. */
+static CK_ULONG count_matches(struct kr_session *s, const P11KitUri *uri, const CK_SLOT_ID *slots,
+                              CK_ULONG count, CK_SLOT_ID *ret_slot)
+{
+    CK_ULONG matches = 0;
+    CK_TOKEN_INFO info;
+
+    for (CK_ULONG i = 0; i < count; i++) {
+        if (P11(s, C_GetTokenInfo, slots[i], &info) != CKR_OK ||
+            !(info.flags & CKF_TOKEN_INITIALIZED) || !p11_kit_uri_match_token_info(uri, &info))
+            continue;
+        if (matches++ == 0)
+            *ret_slot = slots[i];
+    }
+    return matches;
+}
+
+static enum kr_status find_token(struct kr_session *s, struct kr_error *err)
+{
+    KR_URI P11KitUri *uri = NULL;
+    CK_SLOT_ID *slots = NULL, slot = 0;
+    CK_ULONG count = 0, matches;
+
+    KR_TRY(kr_uri_parse(s->uri, P11_KIT_URI_FOR_TOKEN, &uri, err));
+    KR_TRY(slot_list(s, &slots, &count, err));
+    matches = count_matches(s, uri, slots, count, &slot);
+    free(slots);
+    if (matches == 0) {
+        kr_fail(err, KR_NOT_FOUND, "no token matches %s (%s has %lu token%s)", s->uri,
+                kr_module_path(s->module), count, count == 1 ? "" : "s");
+        kr_hint(err, "see what there is: p11keyring token list");
+        return KR_NOT_FOUND;
+    }
+    if (matches > 1) {
+        kr_fail(err, KR_REFUSED, "%lu tokens match %s", matches, s->uri);
+        kr_hint(err, "add serial=... to the URI; the serial numbers: p11keyring token list");
+        return KR_REFUSED;
+    }
+    s->slot = slot;
+    return KR_OK;
+}
+
+/* A token that cannot be written still serves to unwrap. */
+static enum kr_status open_session(struct kr_session *s, struct kr_error *err)
+{
+    CK_FLAGS flags = CKF_SERIAL_SESSION | CKF_RW_SESSION;
+    CK_SESSION_HANDLE handle = CK_INVALID_HANDLE;
+    CK_RV rv = P11(s, C_OpenSession, s->slot, flags, NULL, NULL, &handle);
+
+    if (rv == CKR_TOKEN_WRITE_PROTECTED)
+        rv = P11(s, C_OpenSession, s->slot, CKF_SERIAL_SESSION, NULL, NULL, &handle);
+    if (rv != CKR_OK)
+        return kr_ckr_fail(err, "C_OpenSession", rv);
+    s->handle = handle;
+    return KR_OK;
+}
+
+static enum kr_status find_and_open(struct kr_session *s, struct kr_error *err)
+{
+    KR_TRY(find_token(s, err));
+    return open_session(s, err);
+}
+
+static enum kr_status attach(struct kr_session *s, struct kr_error *err)
+{
+    if (!s->p11)
+        return kr_module_attach(s->module, s->worker, &s->p11, err);
+    if (s->needs_initialise)
+        return kr_module_reinitialise(s->module, s->worker, err);
+    return KR_OK;
+}
+
+/* Some modules see a token again only after they were initialised anew. */
+static enum kr_status find_after_restart(struct kr_session *s, enum kr_status found,
+                                         struct kr_error *err)
+{
+    bool restarted = false;
+    enum kr_status status = kr_module_restart(s->module, s->worker, &restarted, err);
+
+    s->needs_initialise = status != KR_OK;
+    if (status != KR_OK)
+        return status;
+    return restarted ? find_and_open(s, err) : found;
+}
+
+static enum kr_status fail_gone(const struct kr_session *s, struct kr_error *err)
+{
+    kr_fail(err, KR_TOKEN_UNAVAILABLE, "the token %s is gone from %s", s->uri,
+            kr_module_path(s->module));
+    kr_hint(err, "connect the token again: it is found without a restart");
+    return KR_TOKEN_UNAVAILABLE;
+}
+
+enum kr_status kr_session_connect(struct kr_session *s, bool first, struct kr_error *err)
+{
+    enum kr_status status;
+
+    KR_TRY(attach(s, err));
+    s->needs_initialise = false;
+    status = find_and_open(s, err);
+    if (status != KR_OK && !first)
+        status = find_after_restart(s, status, err);
+    if (status == KR_OK)
+        s->lost = false;
+    else if (status == KR_NOT_FOUND && !first)
+        return fail_gone(s, err);
+    return status;
+}
+
+void kr_session_drop(struct kr_session *s)
+{
+    if (s->handle != CK_INVALID_HANDLE)
+        P11(s, C_CloseSession, s->handle);
+    s->handle = CK_INVALID_HANDLE;
+    kr_keys_forget(s);
+}
+
+void kr_session_detach(struct kr_session *s)
+{
+    kr_session_drop(s);
+    if (s->p11)
+        kr_module_detach(s->module, s->worker);
+    s->p11 = NULL;
+}
+
+enum kr_status kr_session_token_info(struct kr_session *s, CK_TOKEN_INFO *ret, struct kr_error *err)
+{
+    KR_URI P11KitUri *uri = NULL;
+    CK_TOKEN_INFO info;
+    CK_RV rv = P11(s, C_GetTokenInfo, s->slot, &info);
+
+    if (rv != CKR_OK)
+        return kr_ckr_fail(err, "C_GetTokenInfo", rv);
+    KR_TRY(kr_uri_parse(s->uri, P11_KIT_URI_FOR_TOKEN, &uri, err));
+    if (!p11_kit_uri_match_token_info(uri, &info)) {
+        s->lost = true;
+        return kr_fail(err, KR_TOKEN_UNAVAILABLE, "slot %lu now holds another token", s->slot);
+    }
+    *ret = info;
+    return KR_OK;
+}
+
+enum kr_status kr_session_alive(struct kr_session *s, struct kr_error *err)
+{
+    CK_SESSION_INFO session;
+    CK_TOKEN_INFO token;
+    CK_RV rv = P11(s, C_GetSessionInfo, s->handle, &session);
+    enum kr_status status;
+
+    if (rv != CKR_OK) {
+        kr_ckr_fail(err, "C_GetSessionInfo", rv);
+        return err->status = KR_TOKEN_UNAVAILABLE;
+    }
+    status = kr_session_token_info(s, &token, err);
+    if (status == KR_OK)
+        return KR_OK;
+    return err->status = KR_TOKEN_UNAVAILABLE;
+}
+
+enum kr_status kr_session_mechanisms(struct kr_session *s, CK_ULONG **ret, size_t *ret_count,
+                                     struct kr_error *err)
+{
+    CK_ULONG count = 0;
+    CK_MECHANISM_TYPE *list;
+    CK_RV rv = P11(s, C_GetMechanismList, s->slot, NULL, &count);
+
+    if (rv != CKR_OK)
+        return kr_ckr_fail(err, "C_GetMechanismList", rv);
+    list = calloc(count + 1, sizeof(*list));
+    if (!list)
+        return kr_fail_memory(err);
+    rv = P11(s, C_GetMechanismList, s->slot, list, &count);
+    if (rv != CKR_OK) {
+        free(list);
+        return kr_ckr_fail(err, "C_GetMechanismList", rv);
+    }
+    *ret = list;
+    *ret_count = count;
+    return KR_OK;
+}

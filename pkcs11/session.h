@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * What a worker knows of its token: module, slot, session, and the handles of secret keys. Owned by
+ * the worker thread; everything here runs on it.
+ */
+#ifndef P11K_PKCS11_SESSION_H
+#define P11K_PKCS11_SESSION_H
+
+#include "pkcs11/token.h"
+#include "pkcs11/worker.h"
+
+struct kr_key_entry {
+    CK_OBJECT_HANDLE handle;
+    struct kr_object_id id; /* empty when the key has none, or one that is too long for us */
+    bool is_aes;
+    bool checked; /* it may serve as a master key: its attributes were read */
+};
+
+struct kr_session {
+    struct kr_worker *worker;
+    struct kr_module *module;
+    char *uri;             /* what the token must match */
+    CK_FUNCTION_LIST *p11; /* NULL: not attached to the module */
+    CK_SLOT_ID slot;
+    CK_SESSION_HANDLE handle; /* CK_INVALID_HANDLE: none */
+    bool lost;                /* a call of this job said that session, token or module is gone */
+    bool needs_initialise;    /* the module was finalised by somebody else */
+    uint64_t searches;
+
+    struct kr_key_entry *keys; /* sorted by id */
+    size_t key_count;
+    bool keys_known, keys_fresh; /* searched at all / by this very job */
+    unsigned unwrap_template;    /* the step of the template ladder that worked */
+};
+
+struct kr_session *kr_session_new(struct kr_worker *worker, struct kr_module *module,
+                                  const char *uri);
+/* Frees memory only: no call is made. */
+void kr_session_free(struct kr_session *session);
+
+/* Takes note of what a Cryptoki call returned; a written-off worker gets CKR_FUNCTION_CANCELED. */
+CK_RV kr_session_result(struct kr_session *session, CK_RV rv);
+
+/* One stamped Cryptoki call: P11(s, C_GetTokenInfo, slot, &info). Evaluates to its CK_RV. */
+#define P11(s, function, ...)                                                                      \
+    (kr_call_begin((s)->worker, #function) ? kr_session_result(s, (s)->p11->function(__VA_ARGS__)) \
+                                           : CKR_FUNCTION_CANCELED)
+
+/* Runs a job and settles what its failure means: when the token no longer answers, that is the
+ * error, whatever the job made of it. */
+void kr_session_run(struct kr_session *session, struct kr_job *job);
+
+/* Attaches to the module, finds the one token and opens a session. `first` decides whether a
+ * missing token is KR_NOT_FOUND or, having been there before, KR_TOKEN_UNAVAILABLE. */
+KR_MUST_USE enum kr_status kr_session_connect(struct kr_session *session, bool first,
+                                              struct kr_error *err);
+/* Forgets session and handles; the session is closed if it still exists. */
+void kr_session_drop(struct kr_session *session);
+void kr_session_detach(struct kr_session *session);
+
+/* KR_OK while the session and its token answer. */
+KR_MUST_USE enum kr_status kr_session_alive(struct kr_session *session, struct kr_error *err);
+
+/* Fresh CK_TOKEN_INFO of the connected token. */
+KR_MUST_USE enum kr_status kr_session_token_info(struct kr_session *session, CK_TOKEN_INFO *ret,
+                                                 struct kr_error *err);
+void kr_token_info_fill(struct kr_token_info *ret, CK_SLOT_ID slot, const CK_TOKEN_INFO *info);
+
+/* *ret is malloc'ed. */
+KR_MUST_USE enum kr_status kr_session_mechanisms(struct kr_session *session, CK_ULONG **ret,
+                                                 size_t *ret_count, struct kr_error *err);
+
+/* --- keys (objects.c) ---------------------------------------------------------------------------
+ */
+
+/* Searches the token for secret keys, once; afterwards the handles are known. */
+KR_MUST_USE enum kr_status kr_keys_load(struct kr_session *session, struct kr_error *err);
+void kr_keys_forget(struct kr_session *session);
+
+/* The key with this id; searches again, once per job, when it is not known yet. KR_NOT_FOUND,
+ * KR_REFUSED when there are two. Valid until the next search. */
+KR_MUST_USE enum kr_status kr_keys_find(struct kr_session *session, const struct kr_object_id *id,
+                                        struct kr_key_entry **ret, struct kr_error *err);
+
+/* Reads all that matters of a key. */
+KR_MUST_USE enum kr_status kr_key_read(struct kr_session *session, const struct kr_key_entry *key,
+                                       struct kr_master_info *ret, struct kr_error *err);
+
+/* Finds a key and sees that it may serve as a master key. `ret_info` may be NULL: then a key that
+ * was checked before is not read again. */
+KR_MUST_USE enum kr_status kr_key_usable(struct kr_session *session, const struct kr_object_id *id,
+                                         CK_OBJECT_HANDLE *ret, struct kr_master_info *ret_info,
+                                         struct kr_error *err);
+
+/* KR_OK when `info` may serve as a master key, else KR_REFUSED with the reason. */
+KR_MUST_USE enum kr_status kr_key_accept(const struct kr_master_info *info, struct kr_error *err);
+
+/* The id in hexadecimal, for messages. `ret` holds KR_ID_TEXT bytes. */
+enum { KR_ID_TEXT = 2 * KR_OBJECT_ID_MAX + 1 };
+void kr_id_text(const struct kr_object_id *id, char *ret);
+
+/* --- wrapping (mechanism.c) ---------------------------------------------------------------------
+ */
+
+KR_MUST_USE enum kr_status kr_wrap_with(struct kr_session *session, CK_OBJECT_HANDLE master,
+                                        const struct kr_object_id *id,
+                                        enum kr_wrap_mechanism mechanism, const uint8_t *key,
+                                        uint8_t *ret_wrapped, size_t *ret_len,
+                                        struct kr_error *err);
+KR_MUST_USE enum kr_status kr_unwrap_with(struct kr_session *session, CK_OBJECT_HANDLE master,
+                                          const struct kr_object_id *id,
+                                          enum kr_wrap_mechanism mechanism, const uint8_t *wrapped,
+                                          size_t wrapped_len, uint8_t *ret_key,
+                                          struct kr_error *err);
+/* A round trip with a random key, and a damaged wrap that must be refused. */
+KR_MUST_USE enum kr_status kr_prove_with(struct kr_session *session, CK_OBJECT_HANDLE master,
+                                         const struct kr_object_id *id,
+                                         enum kr_wrap_mechanism mechanism, struct kr_error *err);
+
+/* The token's generator XOR OpenSSL's. */
+KR_MUST_USE enum kr_status kr_session_random(struct kr_session *session, uint8_t *ret, size_t len,
+                                             struct kr_error *err);
+
+#endif

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * The admin tool: what its source files share. One table of commands drives parsing, help, usage
+ * errors and shell completion. A command fills one JSON object; text output is drawn from it.
+ */
+#ifndef P11K_CLI_H
+#define P11K_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include <jansson.h>
+
+#include "base/config.h"
+#include "provider/keyring.h"
+
+enum cli_option {
+    OPT_HELP,
+    OPT_CONFIG,
+    OPT_MODULE,
+    OPT_TOKEN_URI,
+    OPT_PIN_SOURCE,
+    OPT_KEYSTORE,
+    OPT_JSON,
+    OPT_VERBOSE,
+    OPT_DRY_RUN,
+    OPT_YES,
+    OPT_LABEL,
+    OPT_SLOT,
+    OPT_SO_PIN_SOURCE,
+    OPT_CIPHER,
+    OPT_IMPORT,
+    OPT_ALL,
+    OPT_SERVER_CONFIG,
+    OPT_USER,
+    OPT_COUNT
+};
+
+#define CLI_BIT(option) (1u << (option))
+
+struct cli_option_spec {
+    const char *name;
+    char letter;       /* 0: long form only */
+    const char *value; /* NULL: a flag */
+    const char *help;
+};
+extern const struct cli_option_spec cli_options[OPT_COUNT];
+
+struct cli;
+
+struct cli_command {
+    const char *noun, *verb; /* verb NULL: the noun is the whole command */
+    const char *arguments;   /* as in the usage line; NULL for none */
+    const char *summary;
+    unsigned options; /* CLI_BIT()s beside the global ones */
+    int min_args, max_args;
+    enum kr_status (*run)(struct cli *cli, struct kr_error *err);
+};
+extern const struct cli_command cli_commands[]; /* ends with noun NULL */
+extern const unsigned cli_global_options;
+
+/* One call of the tool. */
+struct cli {
+    const struct cli_command *command;
+    const char *values[OPT_COUNT]; /* NULL: not given; "" for a flag */
+    char **args;
+    int arg_count;
+    struct kr_config *config; /* after cli_load_config() */
+    int exit_code;            /* of a command that succeeded: 0, 3, or doctor's verdict */
+};
+
+#define CLI_EXIT_USAGE 2
+#define CLI_EXIT_WARNINGS 3
+
+/* --- parse.c ------------------------------------------------------------------------------------
+ */
+
+/* Finds command and options in argv. KR_USAGE. */
+KR_MUST_USE enum kr_status cli_parse(struct cli *cli, int argc, char **argv, struct kr_error *err);
+bool cli_flag(const struct cli *cli, enum cli_option option);
+/* A key id, 1..2^32-1. KR_USAGE. */
+KR_MUST_USE enum kr_status cli_parse_id(const char *text, uint32_t *ret, struct kr_error *err);
+/* --cipher, else the configured one. */
+KR_MUST_USE enum kr_status cli_cipher(const struct cli *cli, enum kr_cipher *ret,
+                                      struct kr_error *err);
+
+/* --- help.c -------------------------------------------------------------------------------------
+ */
+
+/* Help for everything (NULL, NULL), a noun (verb NULL) or a command; false when there is none. */
+bool cli_help(FILE *out, const char *noun, const char *verb);
+enum kr_status cli_run_help(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_version(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_completion(struct cli *cli, struct kr_error *err);
+
+/* --- setup.c: the process, the configuration, privileges
+ * -------------------------------------------- */
+
+/* No core dumps, no tracing, private files, no SIGPIPE. */
+void cli_harden_process(void);
+/* Reads the configuration into cli->config, applies the options, and as root goes on as the
+ * keystore's owner, so that every file made belongs to the user that the server runs as. Root's
+ * right to read is kept for PIN and key files. */
+KR_MUST_USE enum kr_status cli_load_config(struct cli *cli, struct kr_error *err);
+/* Config with module, token and keystore, as most commands need it. */
+KR_MUST_USE enum kr_status cli_load_full_config(struct cli *cli, struct kr_error *err);
+
+/* --- output.c
+ * ------------------------------------------------------------------------------------- */
+
+/* The exit code of each class: the one place where they meet. */
+int cli_exit_code(enum kr_status status);
+
+void cli_error(const struct cli *cli, const struct kr_error *err);
+/* A warning also makes the exit code CLI_EXIT_WARNINGS. */
+void cli_warn(struct cli *cli, const char *fmt, ...) KR_PRINTF(2, 3);
+void cli_hint(const char *fmt, ...) KR_PRINTF(1, 2);
+void cli_note(const char *fmt, ...) KR_PRINTF(1, 2);
+/* Sends the libraries' log to stderr: warnings always, all of it with --verbose. */
+void cli_log_to_stderr(bool verbose);
+
+/* JSON text of foreign bytes (labels): what is no printable UTF-8 becomes '?'. Never NULL but for
+ * lack of memory; NULL gives null. */
+json_t *cli_text(const char *text);
+json_t *cli_time(int64_t unix_seconds);
+
+/* A column of a table, or a line of "title: value": where in a row object its value is. */
+struct cli_column {
+    const char *title, *key; /* the last one has key NULL */
+};
+void cli_print_fields(const json_t *object, const struct cli_column *columns);
+KR_MUST_USE enum kr_status cli_print_table(const json_t *rows, const struct cli_column *columns,
+                                           struct kr_error *err);
+/* With --json prints `result` under its schema name and returns true; else the caller draws. */
+bool cli_print_json(const struct cli *cli, json_t *result);
+/* What a --dry-run found out: prints "would ..." as the command's result. */
+enum kr_status cli_plan(const struct cli *cli, struct kr_error *err, const char *fmt, ...)
+    KR_PRINTF(3, 4);
+void cli_json_free(json_t **json);
+#define CLI_JSON __attribute__((cleanup(cli_json_free))) json_t *
+
+/* --- keys.c: what the keystore says of keys
+ * ------------------------------------------------------- */
+
+/* The keystore, read-only. */
+KR_MUST_USE enum kr_status cli_open_keystore(struct cli *cli, struct kr_keystore **ret,
+                                             struct kr_error *err);
+void cli_keystore_cleanup(struct kr_keystore **keystore);
+#define CLI_KEYSTORE __attribute__((cleanup(cli_keystore_cleanup))) struct kr_keystore *
+void cli_keyring_cleanup(struct kr_keyring **keyring);
+#define CLI_KEYRING __attribute__((cleanup(cli_keyring_cleanup))) struct kr_keyring *
+
+/* For commands that can do without the token: a warning and KR_OK when `why` says that it is away
+ * or that the PIN is refused; any other failure goes to *err. */
+KR_MUST_USE enum kr_status cli_unless_away(struct cli *cli, const struct kr_error *why,
+                                           struct kr_error *err);
+/* Opens the keyring and so verifies the keystore; *ret is NULL when the token is away. */
+KR_MUST_USE enum kr_status cli_verify(struct cli *cli, struct kr_keyring **ret,
+                                      struct kr_error *err);
+/* Array of {id, latest, versions, cipher, state, created}, by id. */
+KR_MUST_USE enum kr_status cli_read_keys(struct kr_keystore *keystore, json_t **ret,
+                                         struct kr_error *err);
+extern const struct cli_column cli_key_columns[];
+
+/* --- token_state.c
+ * -------------------------------------------------------------------------------- */
+
+struct cli_token {
+    struct kr_token *token;
+    struct kr_pin_source *pin; /* NULL when none is configured */
+    struct kr_token_info info;
+};
+void cli_token_cleanup(struct cli_token *token);
+#define CLI_TOKEN __attribute__((cleanup(cli_token_cleanup))) struct cli_token
+
+/* The configured token, not logged in. */
+KR_MUST_USE enum kr_status cli_open_token(struct cli *cli, struct cli_token *ret,
+                                          struct kr_error *err);
+/* Whether the PIN guard holds back a login; *ret_since in unix seconds. */
+KR_MUST_USE enum kr_status cli_guard_state(struct cli *cli, const struct cli_token *token,
+                                           bool *ret_guarded, int64_t *ret_since,
+                                           struct kr_error *err);
+/* "label", "serial", ..., PIN flags. */
+json_t *cli_token_json(const struct kr_token_info *info);
+/* "pkcs11:token=LABEL;serial=..." with what RFC 7512 wants escaped; malloc'ed. */
+char *cli_token_uri(const struct kr_token_info *info);
+
+/* --- the commands
+ * ----------------------------------------------------------------------------------- */
+
+enum kr_status cli_run_token_init(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_token_list(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_token_info(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_token_unguard(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_doctor(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_master_create(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_master_adopt(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_master_list(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_key_create(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_key_list(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_key_show(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_key_rotate(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_key_disable(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_key_enable(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_status(struct cli *cli, struct kr_error *err);
+
+#endif

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* master create, adopt, list. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/hex.h"
+#include "cli.h"
+
+static const struct cli_column columns[] = {
+    {"ID", "id"},
+    {"LABEL", "label"},
+    {"STATE", "state"},
+    {"MECHANISM", "mechanism"},
+    {"WRAPS", "wraps"},
+    {"CREATED", "created"},
+    {"IN TOKEN", "in_token"},
+    {"PROBLEM", "problem"},
+    {NULL, NULL},
+};
+
+static json_t *id_text(const struct kr_object_id *id)
+{
+    char text[2 * KR_OBJECT_ID_MAX + 1];
+
+    kr_hex_encode(id->bytes, id->len, text);
+    return json_string(text);
+}
+
+static json_t *keystore_row(const struct kr_master_row *row)
+{
+    return json_pack("{s:o, s:o, s:s, s:s?, s:I, s:o, s:n, s:n}", "id", id_text(&row->id), "label",
+                     cli_text(row->label), "state",
+                     row->state == KR_MASTER_CURRENT ? "current" : "old", "mechanism",
+                     kr_wrap_mechanism_name(row->mechanism), "wraps", (json_int_t)row->wraps,
+                     "created", cli_time(row->created), "in_token", "problem");
+}
+
+static json_t *token_row(const struct kr_master_info *info)
+{
+    return json_pack("{s:o, s:o, s:s, s:n, s:n, s:n, s:b, s:s?}", "id", id_text(&info->id), "label",
+                     cli_text(info->label), "state", "not in the keystore", "mechanism", "wraps",
+                     "created", "in_token", 1, "problem", info->problem);
+}
+
+/* --- create, adopt ------------------------------------------------------------------------------
+ */
+
+static unsigned count_named(const struct kr_master_info *found, size_t count, const char *keyring)
+{
+    char prefix[160];
+    unsigned named = 0;
+
+    snprintf(prefix, sizeof prefix, "p11keyring:%s:", keyring);
+    for (size_t i = 0; i < count; i++)
+        named += !found[i].problem && strncmp(found[i].label, prefix, strlen(prefix)) == 0;
+    return named;
+}
+
+static void warn_others(struct cli *cli, unsigned others)
+{
+    if (others == 0)
+        return;
+    cli_warn(cli, "the token holds %u other master key%s of keyring '%s'", others,
+             others == 1 ? "" : "s", cli->config->keyring.name);
+    cli_hint("if a keystore was lost, restore it from a backup instead: the data keys that these "
+             "master keys protect are in it and nowhere else");
+}
+
+/* Everything that can fail for a reason of its own, without a change. */
+static enum kr_status rehearse(struct cli *cli, const char *adopt_uri, struct kr_error *err)
+{
+    const char *keystore = cli->config->keyring.keystore;
+    struct kr_master_info *found, adopted;
+    CLI_TOKEN token = {0};
+    size_t count;
+
+    if (access(keystore, F_OK) == 0)
+        return kr_fail(err, KR_REFUSED, "the keystore %s exists already", keystore);
+    KR_TRY(cli_open_token(cli, &token, err));
+    KR_TRY(kr_master_list(token.token, &found, &count, err));
+    unsigned named = count_named(found, count, cli->config->keyring.name);
+    free(found);
+    if (adopt_uri) {
+        KR_TRY(kr_master_find_uri(token.token, adopt_uri, &adopted, err));
+        return cli_plan(cli, err, "make the keystore %s around the master key '%s'", keystore,
+                        adopted.label);
+    }
+    warn_others(cli, named);
+    return cli_plan(cli, err, "make a master key in token '%s' and the keystore %s",
+                    token.info.label, keystore);
+}
+
+static enum kr_status make_keyring(struct cli *cli, const char *adopt_uri, struct kr_error *err)
+{
+    struct kr_master_row master;
+    unsigned others = 0;
+
+    KR_TRY(cli_load_full_config(cli, err));
+    if (cli_flag(cli, OPT_DRY_RUN))
+        return rehearse(cli, adopt_uri, err);
+    KR_TRY(kr_keyring_create(cli->config, adopt_uri, &master, &others, err));
+    warn_others(cli, others);
+    CLI_JSON row = keystore_row(&master);
+    json_object_set_new(row, "in_token", json_true());
+    CLI_JSON result = json_pack("{s:s, s:s, s:O}", "keyring", cli->config->keyring.name, "keystore",
+                                cli->config->keyring.keystore, "master_key", row);
+    if (!result)
+        return kr_fail_memory(err);
+    if (!cli_print_json(cli, result))
+        printf("master key '%s' (%s), keystore %s\n", master.label,
+               kr_wrap_mechanism_name(master.mechanism), cli->config->keyring.keystore);
+    return KR_OK;
+}
+
+enum kr_status cli_run_master_create(struct cli *cli, struct kr_error *err)
+{
+    return make_keyring(cli, NULL, err);
+}
+
+enum kr_status cli_run_master_adopt(struct cli *cli, struct kr_error *err)
+{
+    return make_keyring(cli, cli->args[0], err);
+}
+
+/* --- list
+ * ----------------------------------------------------------------------------------------- */
+
+/* A lost keystore is no reason to hide what the token has. */
+static enum kr_status keystore_masters(struct cli *cli, json_t *rows, struct kr_error *err)
+{
+    CLI_KEYSTORE keystore = NULL;
+    struct kr_master_row *masters;
+    size_t count;
+
+    if (cli_open_keystore(cli, &keystore, err) != KR_OK) {
+        if (err->status != KR_NOT_FOUND)
+            return err->status;
+        cli_warn(cli, "%s", err->text);
+        return KR_OK;
+    }
+    KR_TRY(kr_keystore_list_masters(keystore, &masters, &count, err));
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(rows, keystore_row(&masters[i]));
+    free(masters);
+    return KR_OK;
+}
+
+static json_t *find_row(json_t *rows, size_t count, const json_t *id)
+{
+    for (size_t i = 0; i < count; i++) {
+        json_t *row = json_array_get(rows, i);
+        if (json_equal(json_object_get(row, "id"), id))
+            return row;
+    }
+    return NULL;
+}
+
+/* Completes the first `known` rows, which the keystore has, and adds the token's other keys. */
+static void join(json_t *rows, const struct kr_master_info *found, size_t count)
+{
+    size_t known = json_array_size(rows);
+
+    for (size_t i = 0; i < known; i++)
+        json_object_set_new(json_array_get(rows, i), "in_token", json_false());
+    for (size_t i = 0; i < count; i++) {
+        CLI_JSON id = id_text(&found[i].id);
+        json_t *row = find_row(rows, known, id);
+        if (!row) {
+            json_array_append_new(rows, token_row(&found[i]));
+            continue;
+        }
+        json_object_set_new(row, "in_token", json_true());
+        json_object_set_new(row, "problem", cli_text(found[i].problem));
+    }
+}
+
+static enum kr_status token_masters(struct cli *cli, struct kr_master_info **ret, size_t *ret_count,
+                                    struct kr_error *err)
+{
+    CLI_TOKEN token = {0};
+
+    KR_TRY(cli_open_token(cli, &token, err));
+    return kr_master_list(token.token, ret, ret_count, err);
+}
+
+enum kr_status cli_run_master_list(struct cli *cli, struct kr_error *err)
+{
+    struct kr_error why = KR_ERROR_INIT;
+    struct kr_master_info *found;
+    size_t count;
+
+    KR_TRY(cli_load_full_config(cli, err));
+    CLI_JSON rows = json_array();
+    KR_TRY(keystore_masters(cli, rows, err));
+    if (token_masters(cli, &found, &count, &why) == KR_OK) {
+        join(rows, found, count);
+        free(found);
+    } else {
+        KR_TRY(cli_unless_away(cli, &why, err));
+    }
+    CLI_JSON result = json_pack("{s:O?}", "master_keys", rows);
+    if (!rows || !result)
+        return kr_fail_memory(err);
+    return cli_print_json(cli, result) ? KR_OK : cli_print_table(rows, columns, err);
+}

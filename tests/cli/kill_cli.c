@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * kill_cli DIR MICROSECONDS COMMAND...
+ *
+ * Starts the command, waits until it writes in DIR (a rollback journal or a new keystore appears),
+ * and kills it at a random moment of the next MICROSECONDS. Then prints one word: "inside" when the
+ * journal or the new file is still there, so that the kill fell inside the write window, "outside"
+ * when the window had closed, "finished" when the command ended by itself. The command's standard
+ * output goes to ours, before the word.
+ *
+ * With 0 microseconds nothing is killed and the width of the window is printed instead.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static void die(const char *what)
+{
+    fprintf(stderr, "kill_cli: %s: %s\n", what, strerror(errno));
+    exit(2);
+}
+
+static bool is_write_file(const char *name)
+{
+    size_t len = strlen(name);
+
+    return strstr(name, ".new-") || (len > 8 && strcmp(name + len - 8, "-journal") == 0);
+}
+
+static bool write_file_left(const char *dir)
+{
+    DIR *stream = opendir(dir);
+    const struct dirent *entry;
+    bool left = false;
+
+    if (!stream)
+        die(dir);
+    while ((entry = readdir(stream)))
+        left |= is_write_file(entry->d_name);
+    closedir(stream);
+    return left;
+}
+
+static long long now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
+}
+
+/* Until a write file is created (or deleted), or the child is gone: false. */
+static bool wait_for(int watch, uint32_t wanted, pid_t child)
+{
+    char buffer[4096] __attribute__((aligned(8)));
+    struct pollfd poll_watch = {.fd = watch, .events = POLLIN};
+    siginfo_t gone = {0};
+
+    for (;;) {
+        if (poll(&poll_watch, 1, 20) > 0) {
+            ssize_t len = read(watch, buffer, sizeof buffer);
+            for (ssize_t at = 0; at < len;) {
+                const struct inotify_event *event = (const void *)(buffer + at);
+                if ((event->mask & wanted) && is_write_file(event->name))
+                    return true;
+                at += (ssize_t)(sizeof *event + event->len);
+            }
+        } else if (waitid(P_PID, (id_t)child, &gone, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+                   gone.si_pid == child) {
+            return false;
+        }
+    }
+}
+
+static void pause_up_to(unsigned long max_us)
+{
+    unsigned long random;
+
+    if (getrandom(&random, sizeof random, 0) != sizeof random)
+        die("getrandom");
+    for (long long end = now_us() + (long long)(random % max_us); now_us() < end;)
+        ; /* a sleep would round up to more than the window */
+}
+
+static const char *kill_it(const char *dir, int watch, pid_t child, unsigned long max_us)
+{
+    if (wait_for(watch, IN_CREATE, child)) {
+        pause_up_to(max_us);
+        kill(child, SIGKILL);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    if (!WIFSIGNALED(status))
+        return "finished";
+    return write_file_left(dir) ? "inside" : "outside";
+}
+
+static void measure(int watch, pid_t child)
+{
+    long long start;
+
+    if (!wait_for(watch, IN_CREATE, child))
+        die("the command wrote nothing");
+    start = now_us();
+    if (!wait_for(watch, IN_DELETE | IN_MOVED_FROM, child))
+        die("the command did not finish its write");
+    printf("%lld\n", now_us() - start);
+    waitpid(child, NULL, 0);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 4) {
+        fprintf(stderr, "usage: kill_cli DIR MICROSECONDS COMMAND...\n");
+        return 2;
+    }
+    unsigned long max_us = strtoul(argv[2], NULL, 10);
+    int watch = inotify_init1(IN_CLOEXEC);
+    if (watch < 0 || inotify_add_watch(watch, argv[1], IN_CREATE | IN_DELETE | IN_MOVED_FROM) < 0)
+        die(argv[1]);
+    pid_t child = fork();
+    if (child == 0) {
+        execv(argv[3], argv + 3);
+        die(argv[3]);
+    }
+    if (max_us == 0)
+        measure(watch, child);
+    else
+        puts(kill_it(argv[1], watch, child, max_us));
+    return 0;
+}

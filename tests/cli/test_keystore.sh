@@ -1,0 +1,209 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
+# Master keys and keystores: made, adopted, damaged, foreign, and without room.
+# shellcheck source=tests/cli/cli.sh
+source "$(dirname "$0")/cli.sh"
+cli_keyring store
+STORE=$KEYRING/keyring/test.keystore
+tool key create 1 >/dev/null
+cp -p "$STORE" "$WORK/store.good"
+
+restore() { cp -p "$WORK/store.good" "$STORE"; }
+
+master_create() {
+    token_up fresh
+    cp -p "$KEYRING/pin" "$KEYRING/good-pin"
+    expect 0 master create -n
+    contains "$OUT" "would make a master key"
+    refuses 1 "test.keystore" "master create" key create 1
+    expect 0 master create --json
+    is_json p11keyring.master.create/1
+    equal "current aes-gcm true" \
+        "$(json '.master_key | "\(.state) \(.mechanism) \(.in_token)"')" "master key"
+    refuses 7 "exists already" "" master create
+    expect 0 key create 1
+}
+
+# A lost keystore must not be taken for a fresh start.
+others_are_told() {
+    keyring_use fresh
+    expect 3 master create -n --keystore "$KEYRING/keyring/second.keystore"
+    expect 3 master create --keystore "$KEYRING/keyring/second.keystore"
+    contains "$ERR" "warning: the token holds 1 other master key"
+    contains "$ERR" "restore it from a backup"
+    rm "$KEYRING/keyring/second.keystore"
+}
+
+master_list() {
+    keyring_use fresh
+    expect 0 master list --json
+    is_json p11keyring.master.list/1
+    equal "current,true not in the keystore,true" \
+        "$(json '[.master_keys[] | "\(.state),\(.in_token)"] | join(" ")')" "master keys"
+    mv "$KEYRING/keyring/test.keystore" "$KEYRING/away"
+    expect 3 master list --json
+    equal 2 "$(json '[.master_keys[] | select(.state == "not in the keystore")] | length')" "keys"
+    mv "$KEYRING/away" "$KEYRING/keyring/test.keystore"
+}
+
+make_key() { # ID LABEL pkcs11-tool options...
+    local id=$1 label=$2
+    shift 2
+    p11tool --keygen --key-type AES:32 --id "$id" --label "$label" "$@" >/dev/null 2>&1
+}
+
+adopt() {
+    token_up adopt
+    cp -p "$KEYRING/pin" "$KEYRING/good-pin"
+    make_key 0a01 good --sensitive --private --usage-decrypt
+    refuses 1 "" "" master adopt "pkcs11:object=nothing"
+    expect 0 master adopt "pkcs11:object=good" -n
+    contains "$OUT" "around the master key 'good'"
+    expect 0 master adopt "pkcs11:object=good;type=secret-key" --json
+    is_json p11keyring.master.adopt/1
+    equal "0a01 good" "$(json '.master_key | "\(.id) \(.label)"')" "adopted key"
+    expect 0 key create 1
+    expect 0 key list
+}
+
+unsafe_masters() {
+    token_up unsafe
+    cp -p "$KEYRING/pin" "$KEYRING/good-pin"
+    make_key 01 public --sensitive --usage-decrypt
+    make_key 02 extractable --sensitive --private --extractable --usage-decrypt
+    p11tool --keygen --key-type AES:16 --id 03 --label short --sensitive --private \
+        --usage-decrypt >/dev/null 2>&1
+    make_key 04 twin --sensitive --private --usage-decrypt
+    make_key 05 twin --sensitive --private --usage-decrypt
+    refuses 7 "private" "" master adopt pkcs11:object=public
+    refuses 7 "extractable" "" master adopt pkcs11:object=extractable
+    refuses 7 "256" "" master adopt pkcs11:object=short
+    refuses 7 "" "" master adopt pkcs11:object=twin
+    refuses 7 "extractable" "" master adopt pkcs11:object=extractable -n
+    [[ ! -e $KEYRING/keyring/test.keystore ]] || die "a keystore was made"
+    expect 3 master list
+    contains "$OUT" "extractable"
+}
+
+missing_keystore() {
+    mv "$STORE" "$WORK/away"
+    refuses 1 "$STORE" "master create" key list
+    refuses 1 "$STORE" "backup" key create 5
+    mv "$WORK/away" "$STORE"
+}
+
+truncated() {
+    local size
+    size=$(stat -c %s "$STORE")
+    for size in 0 100 4096 $((size - 4096)) $((size - 1)); do
+        truncate -s "$size" "$STORE"
+        refuses 6 "$STORE" "" key list
+        refuses 6 "" "" key create 5
+        restore
+    done
+    expect 0 key list
+}
+
+# One flipped bit anywhere may hit unused space: then everything must be as before; else it is told.
+flipped() {
+    local size offset i told=0 byte before
+    expect 0 key list --json
+    before=$(<"$OUT")
+    size=$(stat -c %s "$STORE")
+    for i in {1..40}; do
+        offset=$((i * size / 41 + RANDOM % 100))
+        byte=$(od -An -tu1 -j "$offset" -N 1 "$STORE")
+        # shellcheck disable=SC2059 # the byte is the format
+        printf "\\x$(printf %x $((byte ^ 1 << RANDOM % 8)))" |
+            dd of="$STORE" bs=1 seek="$offset" conv=notrunc status=none
+        local rc=0
+        tool key list --json >"$OUT" 2>"$ERR" || rc=$?
+        case $rc in
+        0) equal "$before" "$(<"$OUT")" "keys after a flip at $offset" ;;
+        6) told=$((told + 1)) ;;
+        *) die "a flip at $offset gives exit code $rc: $(<"$ERR")" ;;
+        esac
+        restore
+    done
+    ((told >= 5)) || die "only $told of 40 flips were told"
+    echo "told: $told of 40"
+}
+
+edited_rows() {
+    as_server sqlite3 "$STORE" "$1"
+    refuses 6 "" "" key list
+    refuses 6 "" "" key create 5
+    restore
+}
+
+edits() {
+    local table
+    table=$(sqlite3 "$STORE" .tables | xargs -n 1 | grep -m 1 version)
+    tool key create 2 >/dev/null
+    cp -p "$STORE" "$WORK/store.two"
+    edited_rows "DELETE FROM $table WHERE rowid = 1"
+    cp -p "$WORK/store.two" "$STORE"
+    edited_rows "UPDATE $table SET cipher = 'aes-ctr'"
+    cp -p "$WORK/store.two" "$STORE"
+    edited_rows "UPDATE $table SET envelope = (SELECT envelope FROM $table o
+        WHERE o.rowid <> $table.rowid LIMIT 1)"
+    edited_rows "PRAGMA user_version = 99"
+    expect 0 key list
+}
+
+foreign() {
+    refuses 6 "" "" key list --config <(sed 's/^name = .*/name = other/' "$P11KEYRING_CONF") || true
+    sed 's/^name = .*/name = other/' "$P11KEYRING_CONF" >"$WORK/other.conf"
+    chmod 644 "$WORK/other.conf"
+    refuses 6 "other" "" key list --config "$WORK/other.conf"
+    head -c 20000 /dev/urandom >"$WORK/noise"
+    chmod 600 "$WORK/noise"
+    own "$WORK/noise"
+    refuses 6 "" "" key list --keystore "$WORK/noise"
+}
+
+disk_full() {
+    mkdir "$KEYRING/small"
+    mount -t tmpfs -o size=256k,mode=700 tmpfs "$KEYRING/small"
+    trap 'umount "$KEYRING/small"' EXIT
+    own "$KEYRING/small"
+    head -c 252k /dev/zero >"$KEYRING/small/filler"
+    refuses 1 "" "" master create --keystore "$KEYRING/small/test.keystore"
+    equal filler "$(find "$KEYRING/small" -type f ! -name '*.pin-guard' -printf %f)" \
+        "files after a failed creation"
+    rm "$KEYRING/small/filler"
+    expect 3 master create --keystore "$KEYRING/small/test.keystore"
+    expect 0 key create 1 --keystore "$KEYRING/small/test.keystore"
+    cat /dev/zero >"$KEYRING/small/filler" 2>/dev/null || true
+    expect 1 key create 2 --keystore "$KEYRING/small/test.keystore"
+    contains "$ERR" "full"
+    expect 0 key list --keystore "$KEYRING/small/test.keystore" --json
+    equal 1 "$(json '.keys | length')" "keys on the full disk"
+    rm "$KEYRING/small/filler"
+    expect 0 key create 2 --keystore "$KEYRING/small/test.keystore"
+}
+
+read_only_directory() {
+    chmod 500 "$KEYRING/keyring"
+    expect 0 key list
+    refuses 1 "" "" key create 5
+    expect 0 key list
+    chmod 700 "$KEYRING/keyring"
+    expect 0 key create 5
+    restore
+}
+
+check "master create makes a keyring once" master_create
+check "other master keys of this keyring are told" others_are_told
+check "master keys of keystore and token are listed together" master_list
+check "a master key made with pkcs11-tool is adopted" adopt
+check "unsafe master keys are refused" unsafe_masters
+keyring_use store
+check "a missing keystore is an error that names backup and master create" missing_keystore
+check "a truncated keystore is refused" truncated
+check "a flipped bit is told or changes nothing" flipped
+check "edited rows are told" edits
+check "a foreign keystore is refused" foreign
+check "a full disk changes nothing, and passes" disk_full
+check "a read-only folder can be read from and not written to" read_only_directory
+finish

@@ -1,0 +1,102 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
+# kill -9 at random moments of a write: the keystore opens, with every key that was acknowledged.
+# P11K_KILLS is the number of kills for each command.
+# shellcheck source=tests/cli/cli.sh
+source "$(dirname "$0")/cli.sh"
+KILLS=${P11K_KILLS:-40}
+cp "$BUILD/bin/kill_cli" "$WORK/bin/"
+
+kill_in() { # MICROSECONDS ARGUMENT...: what the tool printed, and the last line is the verdict
+    local us=$1
+    shift
+    as_server "$WORK/bin/kill_cli" "$KEYRING/keyring" "$us" "$WORK/bin/p11keyring" "$@" 2>/dev/null
+}
+
+# A bit more than the median of some windows, so that most kills fall inside and some after it.
+window() { # ARGUMENT...
+    local i widths=()
+    for i in 1 2 3 4 5; do
+        widths+=("$(kill_in 0 "${@//%/$i}" | tail -1)")
+    done
+    printf '%s\n' "${widths[@]}" | sort -n | sed -n 3p
+}
+
+enough() { # INSIDE
+    echo "kills $KILLS, inside the write window $1"
+    ((2 * $1 >= KILLS)) || die "fewer than half of the kills fell inside the write window"
+}
+
+# kill_many COMMAND [ARGUMENT...]: acknowledged versions must be there afterwards, at every step.
+latest() { jq -r ".keys[] | select(.id == $1) | .latest" "$OUT"; }
+
+kills_of_create() {
+    local i id us out inside=0
+    cli_keyring create
+    us=$(window key create %)
+    for ((i = 1; i <= KILLS; i++)); do
+        id=$((1000 + i))
+        out=$(kill_in $((us * 5 / 4)) key create "$id")
+        [[ $out != *inside ]] || inside=$((inside + 1))
+        expect 0 key list --json
+        [[ $out != *created* || $(latest "$id") == 1 ]] || die "key $id was acknowledged and is gone"
+        [[ -n $(latest "$id") ]] || expect 0 key create "$id"
+        equal "$((5 + i))" "$(tool key list --json | jq '.keys | length')" "keys after kill $i"
+    done
+    enough "$inside"
+    find "$KEYRING/keyring" | sort
+    equal 2 "$(find "$KEYRING/keyring" -type f | wc -l)" "files: keystore and PIN guard"
+}
+
+kills_of_rotate() {
+    local i us out inside=0 before acknowledged=1
+    cli_keyring rotate
+    tool key create 1 >/dev/null
+    us=$(window key rotate 1)
+    expect 0 key list --json
+    acknowledged=$(latest 1)
+    for ((i = 1; i <= KILLS; i++)); do
+        before=$acknowledged
+        out=$(kill_in $((us * 5 / 4)) key rotate 1)
+        [[ $out != *inside ]] || inside=$((inside + 1))
+        expect 0 key list --json
+        acknowledged=$(latest 1)
+        [[ $acknowledged == "$before" || $acknowledged == $((before + 2)) ]] ||
+            die "version $before became $acknowledged"
+        [[ $out != *rotated* || $acknowledged == $((before + 2)) ]] ||
+            die "version $((before + 2)) was acknowledged and is gone"
+    done
+    enough "$inside"
+}
+
+kills_of_master_create() {
+    local i us out inside=0 rc
+    token_up master
+    us=$(kill_in 0 master create | tail -1)
+    for ((i = 1; i <= KILLS; i++)); do
+        rm -f "$KEYRING/keyring/test.keystore"
+        out=$(kill_in $((us * 5 / 4)) master create)
+        [[ $out != *inside ]] || inside=$((inside + 1))
+        if [[ -e $KEYRING/keyring/test.keystore ]]; then
+            expect 0 key list
+        else
+            [[ $out != *"master key '"* ]] || die "the keystore was acknowledged and is not there"
+            rc=0
+            tool master create >"$OUT" 2>"$ERR" || rc=$?
+            ((rc == 0 || rc == 3)) || die "master create after kill $i: $rc: $(<"$ERR")"
+        fi
+        expect 0 key create 1
+        rm -f "$KEYRING"/keyring/*.new-*
+    done
+    enough "$inside"
+}
+
+reported() { # WHAT FUNCTION: the counts are shown also when all is well
+    check "$@"
+    sed -n 's/^kills/      kills/p' "$WORK/check.log"
+}
+
+reported "key create survives kill -9" kills_of_create
+reported "key rotate survives kill -9" kills_of_rotate
+reported "master create survives kill -9" kills_of_master_create
+finish

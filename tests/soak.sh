@@ -1,0 +1,97 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
+# The full counts of what tests/run.sh shows once and small, and what is too long for it: fuzzers,
+# benchmarks, ThreadSanitizer. Prints the figures that docs/DEVELOPMENT.md records; about an hour.
+# Each P11K_* variable below can be set from outside.
+set -uo pipefail
+
+usage() {
+    cat <<TEXT
+Usage: tests/soak.sh [PART...]
+
+Parts, all of them by default: ${PARTS[*]}
+TEXT
+}
+
+PARTS=(packages build server cli fuzz tsan bench)
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+export P11K_BUILD=${P11K_BUILD:-$ROOT/build/test}
+export P11K_ROWS=${P11K_ROWS:-200000}
+export P11K_CRASHES=${P11K_CRASHES:-40}
+export P11K_CHANGES=${P11K_CHANGES:-150}
+export P11K_KILLS=${P11K_KILLS:-500}
+FUZZ_SECONDS=${P11K_FUZZ_SECONDS:-60}
+failures=()
+
+build() { # FOLDER [cmake option...]
+    if ! { cmake -S "$ROOT" -B "$1" -DP11K_TESTS=ON "${@:2}" &&
+        cmake --build "$1" -j "$(nproc)"; } >"$1.log" 2>&1; then
+        tail -n 50 "$1.log"
+        return 1
+    fi
+}
+
+part_packages() { "$ROOT/tests/lib/packages.sh" soak; }
+
+part_build() { build "$P11K_BUILD" -DP11K_WERROR=ON; }
+
+part_server() { "$ROOT/tests/run.sh" server; }
+
+part_cli() { "$ROOT/tests/run.sh" cli; }
+
+# Fuzzers are built by clang, with the sanitizers; a corpus in tests/fuzz/corpus/NAME is its start.
+part_fuzz() {
+    local fuzzer name rc=0
+    build "$ROOT/build/fuzz" -DCMAKE_C_COMPILER=clang -DP11K_FUZZ=ON \
+        -DP11K_SANITIZE=address,undefined || return
+    for fuzzer in "$ROOT/build/fuzz/bin"/fuzz_*; do
+        name=$(basename "$fuzzer")
+        printf '%s, %d s: ' "$name" "$FUZZ_SECONDS"
+        mkdir -p "$ROOT/build/fuzz/found/$name"
+        if "$fuzzer" -max_total_time="$FUZZ_SECONDS" -artifact_prefix="$ROOT/build/fuzz/found/$name/" \
+            "$ROOT/build/fuzz/found/$name" "$ROOT/tests/fuzz/corpus/$name" >"$ROOT/build/fuzz/$name.log" 2>&1; then
+            tail -n 1 "$ROOT/build/fuzz/$name.log"
+        else
+            tail -n 40 "$ROOT/build/fuzz/$name.log"
+            rc=1
+        fi
+    done
+    return "$rc"
+}
+
+part_tsan() {
+    build "$ROOT/build/tsan" -DP11K_SANITIZE=thread &&
+        ctest --test-dir "$ROOT/build/tsan" -L '^(unit|token)$' --output-on-failure --no-tests=error
+}
+
+part_bench() {
+    local bench rc=0
+    for bench in "$P11K_BUILD/bin"/bench_*; do "$bench" || rc=1; done
+    "$ROOT/tests/bench/server_share.sh" || rc=1
+    return "$rc"
+}
+
+if [[ ${1:-} == --help ]]; then
+    usage
+    exit 0
+fi
+(($#)) || set -- "${PARTS[@]}"
+for part in "$@"; do
+    if [[ " ${PARTS[*]} " != *" $part "* ]]; then
+        usage >&2
+        exit 2
+    fi
+done
+mkdir -p "$ROOT/build"
+for part in "$@"; do
+    started=$SECONDS
+    printf '\n=== soak: %s\n' "$part"
+    "part_$part" || failures+=("$part")
+    printf '(%s: %d s)\n' "$part" $((SECONDS - started))
+done
+
+printf '\nrows %s, crashes %s, changes %s, kills %s, fuzz %s s; %d s in all\n' "$P11K_ROWS" \
+    "$P11K_CRASHES" "$P11K_CHANGES" "$P11K_KILLS" "$FUZZ_SECONDS" "$SECONDS"
+printf '%d parts passed, %d failed%s\n' $(($# - ${#failures[@]})) ${#failures[@]} \
+    "${failures[*]:+: ${failures[*]}}"
+((${#failures[@]} == 0))
