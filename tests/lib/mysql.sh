@@ -12,7 +12,6 @@
 #
 # Scripts run their checks for each word of $KINDS.
 KINDS=${P11K_KEYRINGS:-file}
-[[ $KINDS != file ]] || P11K_NO_BUILD=1 # nothing of ours is in it
 # shellcheck source=tests/lib/server.sh
 source "$(dirname "${BASH_SOURCE[0]}")/server.sh"
 
