@@ -57,9 +57,19 @@ static enum kr_status fail_damaged(const struct kr_sql *sql, const char *what, c
     return KR_INTEGRITY;
 }
 
-static enum kr_status fail_system(const struct kr_sql *sql, const char *what, int rc, int error,
+/* A commit that fails leaves its errno with the file and not with the connection. */
+static int system_error(const struct kr_sql *sql)
+{
+    int error = sqlite3_system_errno(sql->db);
+    if (error == 0)
+        sqlite3_file_control(sql->db, "main", SQLITE_FCNTL_LAST_ERRNO, &error);
+    return error;
+}
+
+static enum kr_status fail_system(const struct kr_sql *sql, const char *what, int rc,
                                   struct kr_error *err)
 {
+    int error = system_error(sql);
     if (error == ENOSPC || error == EDQUOT || error == EFBIG)
         return fail_full(sql, what, err);
     if (error == EACCES || error == EPERM || error == EROFS)
@@ -87,7 +97,7 @@ enum kr_status kr_sql_fail(const struct kr_sql *sql, int rc, const char *what, s
     case SQLITE_CANTOPEN:
         if (rc == SQLITE_IOERR_NOMEM)
             return kr_fail_memory(err);
-        return fail_system(sql, what, rc, sqlite3_system_errno(sql->db), err);
+        return fail_system(sql, what, rc, err);
     case SQLITE_NOMEM:
         return kr_fail_memory(err);
     case SQLITE_ERROR: /* our statements are right: the tables are not ours */
@@ -229,8 +239,8 @@ enum kr_status kr_sql_step(const struct kr_sql *sql, sqlite3_stmt *statement, bo
     int rc = sqlite3_step(statement);
     if (rc != SQLITE_ROW && rc != SQLITE_DONE)
         return kr_sql_fail(sql, rc,
-                           sqlite3_stmt_readonly(statement) ? "cannot read the keystore"
-                                                            : "cannot write the keystore",
+                           sqlite3_column_count(statement) > 0 ? "cannot read the keystore"
+                                                               : "cannot write the keystore",
                            err);
     *ret_row = rc == SQLITE_ROW;
     return KR_OK;
