@@ -123,7 +123,7 @@ rotation_takes() {
 
 # The keyring's files have changed since $WORK/before-rotation.
 key_is_made() {
-    [[ -n $(find "$WORK/r/keyring" "$WORK/r.keyring" -newer "$WORK/before-rotation" 2>/dev/null) ]]
+    [[ -n $(find "$(keyring_dir r)" -newer "$WORK/before-rotation") ]]
 }
 
 # By turns: some time after the statement was sent, and some time after the new key was made.
@@ -137,7 +137,7 @@ kill_during_rotation() { # WHICH MS
         done
         sleep "0.00$((RANDOM % 5))"
     else
-        sleep "$(printf '0.%03d' $(($2 * $1 / CRASHES)))"
+        pause $(($2 * $1 / CRASHES))
     fi
     server_kill r
 }
