@@ -31,7 +31,7 @@ enum kr_handle_op {
 
 /* Runs one operation in the token: `len` bytes (64 for ECB, 32 for CBC; `iv` is 16 bytes for CBC
  * and NULL for ECB) from `in` to `out`, which may be the same. Returns 1 on success; on 0 `out` is
- * not to be used. Called from any thread. */
+ * not used. Called from any thread, with no lock held; it may use OpenSSL itself. */
 typedef int (*kr_handle_function)(void *context, const uint8_t handle[KR_HANDLE_BYTES],
                                   enum kr_handle_op op, const uint8_t *iv, const uint8_t *in,
                                   size_t len, uint8_t *out);
@@ -41,15 +41,19 @@ typedef int (*kr_handle_function)(void *context, const uint8_t handle[KR_HANDLE_
 #define KR_FUNC_REGISTER 0x70110001
 #define KR_FUNC_COUNTERS 0x70110002
 
-/* KR_FUNC_REGISTER: sets the function of this process, or with NULL takes it away again (then
- * waits for calls that are under way). Returns 1, or 0 when another one is registered. */
+/* KR_FUNC_REGISTER: sets the function of this process, or with NULL takes it away again: then it
+ * waits for calls that are under way (so never do that from inside the function). Returns 1, or 0
+ * when another one is registered or still under way. All library contexts of the process share the
+ * registration; a forked child starts without one. The pointer to this function stays good for the
+ * life of the process, also after the provider is unloaded. */
 typedef int (*kr_register_function)(kr_handle_function function, void *context);
 
-/* KR_FUNC_COUNTERS: since the start of this process. */
+/* KR_FUNC_COUNTERS: since the start of this process (a forked child counts from 0). One use of a
+ * handle may be refused more than once, when its caller goes on after an error. */
 struct kr_handle_counters {
     uint64_t performed; /* operations that the registered function did */
     uint64_t failed;    /* operations that it answered with 0 */
-    uint64_t refused;   /* handles turned away: wrong form, wrong cipher, nothing registered */
+    uint64_t refused;   /* calls turned away: wrong form, wrong cipher, nothing registered */
 };
 typedef void (*kr_counters_function)(struct kr_handle_counters *ret);
 

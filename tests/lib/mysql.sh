@@ -12,6 +12,7 @@
 #
 # Scripts run their checks for each word of $KINDS.
 KINDS=${P11K_KEYRINGS:-file}
+KIND=${KINDS%% *}
 # shellcheck source=tests/lib/server.sh
 source "$(dirname "${BASH_SOURCE[0]}")/server.sh"
 
@@ -298,6 +299,15 @@ keyring_ids() { # NAME [LIKE]
         WHERE key_id LIKE '${2:-%}' ORDER BY 1"
 }
 
+# Where the keyring's files are, which its server must be able to write.
+keyring_dir() { # NAME
+    if [[ $KIND == file ]]; then
+        echo "$WORK/$1/keyring"
+    else
+        echo "$WORK/$1.keyring/keyring"
+    fi
+}
+
 # The number of the InnoDB master key under which the tablespace key in a header is: an INFO at 10390
 # of page 0 with 16 KiB pages. Exact only for a stopped server.
 header_key() { # FILE
@@ -311,6 +321,11 @@ header_keys() { # NAME
     for file in "$WORK/$1"/data/t/*.ibd; do
         header_key "$file"
     done | sort -nu | paste -sd ' '
+}
+
+# The name of the key in the header of a binary or relay log; nothing for one in the clear.
+log_key() { # FILE
+    head -c 512 "$1" | grep -aoE 'MySQLReplicationKey_[0-9a-f-]{36}_[0-9]+' || true
 }
 
 # InnoDB's own flag: Y or N.

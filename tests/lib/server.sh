@@ -45,8 +45,12 @@ status_of() { # NAME VARIABLE
     sql "$1" "SHOW GLOBAL STATUS LIKE '$2'" | cut -f2
 }
 
+pause() { # MILLISECONDS
+    sleep "$(($1 / 1000)).$(printf '%03d' $(($1 % 1000)))"
+}
+
 random_pause() { # MIN-MS MAX-MS
-    sleep "$(printf '0.%03d' $(($1 + RANDOM % ($2 - $1))))"
+    pause $(($1 + RANDOM % ($2 - $1)))
 }
 
 # Files in the server's data and temporary directories that hold TEXT, and files that a running
