@@ -58,6 +58,9 @@ KR_MUST_USE enum kr_status kr_session_connect(struct kr_session *session, bool f
 void kr_session_drop(struct kr_session *session);
 void kr_session_detach(struct kr_session *session);
 
+/* A moment's wait before a second try: what hindered the first may be another process's write. */
+void kr_session_pause(void);
+
 /* KR_OK while the session and its token answer. */
 KR_MUST_USE enum kr_status kr_session_alive(struct kr_session *session, struct kr_error *err);
 

@@ -34,6 +34,7 @@ int cli_exit_code(enum kr_status status)
     return 1;
 }
 
+KR_PRINTF(2, 0)
 static void say(const char *kind, const char *fmt, va_list args)
 {
     fprintf(stderr, "p11keyring: %s: ", kind);

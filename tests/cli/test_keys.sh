@@ -122,7 +122,8 @@ bad_imports() {
         lacks "$ERR" "${key%?}"
     done
     refuses 1 "cannot open key file" "" key create 120 --import-hex-from "$KEYRING/not-there"
-    refuses 2 "larger than" "" key create 120 --import-hex-from /dev/zero
+    head -c 70000 /dev/zero | new_key_file "$KEYRING/import"
+    refuses 2 "larger than" "" key create 120 --import-hex-from "$KEYRING/import"
 }
 
 status_counts_first() {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
@@ -356,6 +357,61 @@ static void test_known_key_is_a_hit(void **state)
     }
 }
 
+/* Short messages, odd pieces, ever new ivs under one key: what one message leaves in its context
+ * must not show in the next. */
+static void test_one_key_many_messages(void **state)
+{
+    struct message *m = *state;
+    randomize(m, 16, 0);
+    for (unsigned i = 0; i < 4000; i++) {
+        RAND_bytes(m->iv, IV);
+        m->len = (size_t)rand() % 70;
+        check_both_ways(&forms[i % FORMS], m, (size_t)rand() % 24);
+    }
+}
+
+static size_t allocations;
+
+static void *counting_malloc(size_t size, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
+    return malloc(size);
+}
+
+static void *counting_realloc(void *old, size_t size, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
+    return realloc(old, size);
+}
+
+static void plain_free(void *old, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    free(old);
+}
+
+static void test_known_key_allocates_nothing(void **state)
+{
+    struct message *m = *state;
+    size_t out, before = allocations;
+    for (unsigned f = 0; f < FORMS; f++) {
+        randomize(m, 16, 1000);
+        crypt(&forms[f], KR_PAGE_ENCRYPT, m, m->plain, m->len, 0, m->out, &out);
+        assert_true(allocations > before); /* a new key does, so the counter counts */
+        for (unsigned i = 0; i < 100; i++) {
+            RAND_bytes(m->iv, IV);
+            before = allocations;
+            crypt(&forms[f], KR_PAGE_ENCRYPT, m, m->plain, m->len, 100, m->out, &out);
+            assert_int_equal(allocations, before);
+        }
+    }
+}
+
 /* Keys that differ in a single bit, in random order, more than the pool holds: each ciphertext must
  * be the right key's. */
 static void never_mixes_keys(struct message *m)
@@ -443,9 +499,13 @@ int main(void)
         cmocka_unit_test(test_damage_is_refused),
         cmocka_unit_test(test_nesting),
         cmocka_unit_test(test_known_key_is_a_hit),
+        cmocka_unit_test(test_one_key_many_messages),
+        cmocka_unit_test(test_known_key_allocates_nothing),
         cmocka_unit_test(test_pool_never_mixes_keys),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_end_of_thread_wipes_its_pool),
     };
+    if (!CRYPTO_set_mem_functions(counting_malloc, counting_realloc, plain_free))
+        return 1;
     return cmocka_run_group_tests(tests, new_message, free_message);
 }
