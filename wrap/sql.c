@@ -80,6 +80,14 @@ static enum kr_status fail_system(const struct kr_sql *sql, const char *what, in
     return KR_IO;
 }
 
+/* SQLite also says out of memory of a schema row whose text it cannot read. */
+static enum kr_status fail_memory(const struct kr_sql *sql, const char *what, struct kr_error *err)
+{
+    void *probe = sqlite3_malloc(LONGEST_VALUE);
+    sqlite3_free(probe);
+    return probe ? fail_damaged(sql, what, "its schema cannot be read", err) : kr_fail_memory(err);
+}
+
 enum kr_status kr_sql_fail(const struct kr_sql *sql, int rc, const char *what, struct kr_error *err)
 {
     if (rc == SQLITE_READONLY_DBMOVED)
@@ -99,7 +107,7 @@ enum kr_status kr_sql_fail(const struct kr_sql *sql, int rc, const char *what, s
             return kr_fail_memory(err);
         return fail_system(sql, what, rc, err);
     case SQLITE_NOMEM:
-        return kr_fail_memory(err);
+        return fail_memory(sql, what, err);
     case SQLITE_ERROR: /* our statements are right: the tables are not ours */
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
