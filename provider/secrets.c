@@ -15,7 +15,9 @@ struct kr_secrets {
     pthread_rwlock_t lock; /* of the table; the keyring's lock is taken first */
     struct kr_secret_table table;
     uint64_t seen_change;
-    bool loaded, handles_allowed;
+    bool loaded;
+    kr_handle_gate gate; /* NULL: closed */
+    void *gate_context;
 };
 
 /* The name of a form in the keystore's cipher column, so that status needs no token to count. */
@@ -132,25 +134,60 @@ void kr_secrets_close(struct kr_secrets *secrets)
     free(secrets);
 }
 
-void kr_secrets_allow_handles(struct kr_secrets *secrets, bool allowed)
+void kr_secrets_keep_handles(struct kr_secrets *secrets, struct kr_secrets *from)
 {
     pthread_rwlock_wrlock(&secrets->lock);
-    secrets->handles_allowed = allowed;
+    pthread_rwlock_rdlock(&from->lock);
+    for (size_t i = 0; i < from->table.count; i++) {
+        const struct kr_secret_entry *old = from->table.entries[i];
+        struct kr_secret_entry *new = kr_secret_table_find(&secrets->table, old->id, old->owner);
+        if (new &&new->form == old->form &&
+            memcmp(&new->object, &old->object, sizeof(old->object)) == 0)
+            memcpy(new->handle, old->handle, sizeof(old->handle));
+    }
+    pthread_rwlock_unlock(&from->lock);
     pthread_rwlock_unlock(&secrets->lock);
+}
+
+void kr_secrets_set_gate(struct kr_secrets *secrets, kr_handle_gate gate, void *context)
+{
+    secrets->gate = gate;
+    secrets->gate_context = context;
+}
+
+static enum kr_status pass_gate(struct kr_secrets *secrets, const char *id,
+                                enum kr_secret_form form, const uint8_t *handle,
+                                struct kr_error *err)
+{
+    enum kr_status status;
+    if (secrets->gate) {
+        status = secrets->gate(secrets->gate_context, secrets, form, handle, err);
+    } else {
+        status = kr_fail(err, KR_REFUSED, "token-resident keys serve only inside mysqld");
+        kr_hint(err, "run this on a keyring with [mysql] master-keys = wrapped");
+    }
+    if (status != KR_OK)
+        kr_error_context(err, "the master key '%s' stays in the token", id);
+    return status;
+}
+
+void kr_secrets_count(struct kr_secrets *secrets, struct kr_secret_counts *ret)
+{
+    struct kr_secret_counts counts = {0};
+    pthread_rwlock_rdlock(&secrets->lock);
+    for (size_t i = 0; i < secrets->table.count; i++)
+        counts.wrapped += secrets->table.entries[i]->form == KR_SECRET_WRAPPED;
+    counts.resident = secrets->table.count - counts.wrapped;
+    pthread_rwlock_unlock(&secrets->lock);
+    *ret = counts;
 }
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-static enum kr_status copy_out(const struct kr_secrets *secrets,
-                               const struct kr_secret_entry *entry, struct kr_secret *ret,
+static enum kr_status copy_out(const struct kr_secret_entry *entry, struct kr_secret *ret,
                                struct kr_error *err)
 {
     bool resident = entry->form != KR_SECRET_WRAPPED;
-    if (resident && !secrets->handles_allowed) {
-        kr_fail(err, KR_REFUSED, "the key '%s' lives in the token and cannot be read", entry->id);
-        kr_hint(err, "it serves only a mysqld that runs with the p11keyring OpenSSL provider");
-        return err->status;
-    }
     const uint8_t *bytes = resident ? entry->handle : entry->bytes;
     size_t len = resident ? KR_HANDLE_BYTES : entry->len;
     struct kr_secret copy = {.form = entry->form, .len = len};
@@ -167,20 +204,36 @@ static enum kr_status fetch_known(struct kr_secrets *secrets, const char *id, co
 {
     pthread_rwlock_rdlock(&secrets->lock);
     const struct kr_secret_entry *entry = kr_secret_table_find(&secrets->table, id, owner);
-    enum kr_status status = entry ? copy_out(secrets, entry, ret, err)
+    enum kr_status status = entry ? copy_out(entry, ret, err)
                                   : kr_fail(err, KR_NOT_FOUND, "there is no secret '%s'", id);
     pthread_rwlock_unlock(&secrets->lock);
     return status;
 }
 
-enum kr_status kr_secrets_fetch(struct kr_secrets *secrets, const char *id, const char *owner,
-                                struct kr_secret *ret, struct kr_error *err)
+static enum kr_status fetch(struct kr_secrets *secrets, const char *id, const char *owner,
+                            struct kr_secret *ret, struct kr_error *err)
 {
-    if (fetch_known(secrets, id, owner, ret, err) != KR_NOT_FOUND)
-        return err->status;
+    enum kr_status status = fetch_known(secrets, id, owner, ret, err);
+    if (status != KR_NOT_FOUND)
+        return status;
     /* A keystore that cannot be read must not look like one without the secret. */
     KR_TRY(refresh_unlocked(secrets, err));
     return fetch_known(secrets, id, owner, ret, err);
+}
+
+enum kr_status kr_secrets_fetch(struct kr_secrets *secrets, const char *id, const char *owner,
+                                struct kr_secret *ret, struct kr_error *err)
+{
+    struct kr_secret found;
+    KR_TRY(fetch(secrets, id, owner, &found, err));
+    enum kr_status status = KR_OK;
+    if (found.form != KR_SECRET_WRAPPED)
+        status = pass_gate(secrets, id, found.form, found.bytes, err);
+    if (status == KR_OK)
+        *ret = found;
+    else
+        kr_secret_free(found.bytes);
+    return status;
 }
 
 static bool copy_name(const struct kr_secret_entry *entry, struct kr_secret_name *ret)
@@ -331,6 +384,19 @@ static enum kr_status generate_locked(struct kr_secrets *secrets, const char *id
     return status;
 }
 
+/* A key that this process cannot use is taken back: the server would encrypt with it. */
+static enum kr_status accept_generated(struct kr_secrets *secrets, const char *id,
+                                       const char *owner, struct kr_error *err)
+{
+    struct kr_secret made = {0};
+    enum kr_status status = kr_secrets_fetch(secrets, id, owner, &made, err);
+    kr_secret_free(made.bytes);
+    struct kr_error left = KR_ERROR_INIT;
+    if (status != KR_OK && kr_secrets_remove(secrets, id, owner, &left) != KR_OK)
+        kr_log(KR_LOG_WARNING, "the unused key '%s' is left in the keystore: %s", id, left.text);
+    return status;
+}
+
 enum kr_status kr_secrets_generate(struct kr_secrets *secrets, const char *id, const char *owner,
                                    const char *type, enum kr_secret_form form, size_t len,
                                    struct kr_error *err)
@@ -340,10 +406,11 @@ enum kr_status kr_secrets_generate(struct kr_secrets *secrets, const char *id, c
         return generate_wrapped(secrets, id, owner, type, len, err);
     if (len != KR_HANDLE_BYTES)
         return kr_fail(err, KR_USAGE, "a token-resident key has 32 bytes, not %zu", len);
+    KR_TRY(pass_gate(secrets, id, form, NULL, err));
     KR_TRY(kr_keyring_lock(secrets->keyring, err));
     enum kr_status status = generate_locked(secrets, id, owner, type, form, err);
     kr_keyring_unlock(secrets->keyring);
-    return status;
+    return status == KR_OK ? accept_generated(secrets, id, owner, err) : status;
 }
 
 static enum kr_status remove_secret(struct kr_change *change, void *context, struct kr_error *err)

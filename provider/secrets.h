@@ -49,9 +49,26 @@ KR_MUST_USE enum kr_status kr_secrets_open(struct kr_keyring *keyring, struct kr
 /* Wipes everything and forgets all handles. NULL is accepted. */
 void kr_secrets_close(struct kr_secrets *secrets);
 
-/* Handles are given out only after a face has said that this process cannot mistake them for keys;
- * until then reading a token-resident key is KR_REFUSED. */
-void kr_secrets_allow_handles(struct kr_secrets *secrets, bool allowed);
+/* Keeps the handles that this process has been given already: a key of `from` that is here too
+ * keeps its handle. For a keyring that is opened again. */
+void kr_secrets_keep_handles(struct kr_secrets *secrets, struct kr_secrets *from);
+
+/* Says whether this process cannot mistake a handle for a key. Asked before each handle that is
+ * given out; and before a token-resident key is made, with `handle` NULL, and after, when a failure
+ * takes the key back. Called without a lock; it may use kr_secrets_crypt(). */
+typedef enum kr_status (*kr_handle_gate)(void *context, struct kr_secrets *secrets,
+                                         enum kr_secret_form form, const uint8_t *handle,
+                                         struct kr_error *err);
+
+/* Without a gate reading or making a token-resident key is KR_REFUSED. Set it before the first
+ * use. */
+void kr_secrets_set_gate(struct kr_secrets *secrets, kr_handle_gate gate, void *context);
+
+struct kr_secret_counts {
+    size_t wrapped, resident;
+};
+/* What is in memory; asks nobody. */
+void kr_secrets_count(struct kr_secrets *secrets, struct kr_secret_counts *ret);
 
 /* KR_NOT_FOUND without a hint when there is no such secret: callers ask this all the time. */
 KR_MUST_USE enum kr_status kr_secrets_fetch(struct kr_secrets *secrets, const char *id,
