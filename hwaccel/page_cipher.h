@@ -10,11 +10,12 @@
  *
  * Keys of 16, 24 and 32 bytes; ivs of 16. Contexts come from a per-thread pool that remembers the
  * key schedule, so a page under a key that this thread used lately costs only a new iv. A thread
- * may have several operations open at once (the binlog writer reads an encrypted IO_CACHE).
- * Nothing is allocated once a thread's pool is warm. Pools are wiped when their thread ends.
+ * may have several operations open at once (the binlog writer reads an encrypted IO_CACHE), and may
+ * abandon some: beyond the pool's size each gets a context of its own. Nothing is allocated for a
+ * key that is in the pool. Pools are wiped when their thread ends.
  *
  * Functions return a status without an error record: they are called for every page. KR_USAGE (key
- * or iv length, more operations open than fit), KR_INTEGRITY (wrong padding or tag), KR_INTERNAL.
+ * or iv length, unknown cipher), KR_INTEGRITY (wrong padding or tag), KR_INTERNAL.
  */
 #ifndef P11K_HWACCEL_PAGE_CIPHER_H
 #define P11K_HWACCEL_PAGE_CIPHER_H
@@ -33,8 +34,10 @@ KR_MUST_USE enum kr_status kr_page_begin(enum kr_cipher cipher, int flags, const
                                          size_t key_len, const uint8_t *iv, size_t iv_len,
                                          struct kr_page_op **ret);
 
-/* Sets *ret_len to what was written to dst, on failure to 0. dst has room for
- * kr_page_encrypted_length() of the whole message. src and dst may be the same. */
+/* Sets *ret_len to what was written to dst, on failure to 0. All the dst of a message together need
+ * kr_page_encrypted_length() bytes. A message may be processed in place: dst runs over the same
+ * memory as src, and stays behind it by what is held back. Unpadded CBC holds back a partial block,
+ * which comes out of finish; CTR holds back nothing; GCM decryption holds back the tag. */
 KR_MUST_USE enum kr_status kr_page_update(struct kr_page_op *op, const uint8_t *src, size_t len,
                                           uint8_t *dst, size_t *ret_len);
 

@@ -150,7 +150,8 @@ enum kr_status kr_keys_load(struct kr_session *s, struct kr_error *err)
     free(objects);
     KR_TRY(status);
     KR_TRY(kr_session_alive(s, err));
-    qsort(s->keys, s->key_count, sizeof(*s->keys), compare_entries);
+    if (s->key_count > 0)
+        qsort(s->keys, s->key_count, sizeof(*s->keys), compare_entries);
     s->keys_known = s->keys_fresh = true;
     return KR_OK;
 }

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct kr_session *kr_session_new(struct kr_worker *worker, struct kr_module *module,
                                   const char *uri)
@@ -231,13 +232,23 @@ static enum kr_status attach(struct kr_session *s, struct kr_error *err)
     return KR_OK;
 }
 
-/* Some modules see a token again only after they were initialised anew. */
+void kr_session_pause(void)
+{
+    const struct timespec moment = {.tv_nsec = 50 * 1000000L};
+
+    nanosleep(&moment, NULL);
+}
+
+/* Some modules see a token again only after they were initialised anew, and SoftHSM2 misses one
+ * whose files another process writes at the moment when it is initialised. */
 static enum kr_status find_after_restart(struct kr_session *s, enum kr_status found,
                                          struct kr_error *err)
 {
     bool restarted = false;
-    enum kr_status status = kr_module_restart(s->module, s->worker, &restarted, err);
+    enum kr_status status;
 
+    kr_session_pause();
+    status = kr_module_restart(s->module, s->worker, &restarted, err);
     s->needs_initialise = status != KR_OK;
     if (status != KR_OK)
         return status;
@@ -259,7 +270,7 @@ enum kr_status kr_session_connect(struct kr_session *s, bool first, struct kr_er
     KR_TRY(attach(s, err));
     s->needs_initialise = false;
     status = find_and_open(s, err);
-    if (status != KR_OK && !first)
+    if (status == KR_NOT_FOUND || status == KR_TOKEN_UNAVAILABLE)
         status = find_after_restart(s, status, err);
     if (status == KR_OK)
         s->lost = false;

@@ -30,7 +30,6 @@ struct kr_session {
     struct kr_key_entry *keys; /* sorted by id */
     size_t key_count;
     bool keys_known, keys_fresh; /* searched at all / by this very job */
-    unsigned unwrap_template;    /* the step of the template ladder that worked */
 };
 
 struct kr_session *kr_session_new(struct kr_worker *worker, struct kr_module *module,
@@ -57,6 +56,9 @@ KR_MUST_USE enum kr_status kr_session_connect(struct kr_session *session, bool f
 /* Forgets session and handles; the session is closed if it still exists. */
 void kr_session_drop(struct kr_session *session);
 void kr_session_detach(struct kr_session *session);
+
+/* A moment's wait before a second try: what hindered the first may be another process's write. */
+void kr_session_pause(void);
 
 /* KR_OK while the session and its token answer. */
 KR_MUST_USE enum kr_status kr_session_alive(struct kr_session *session, struct kr_error *err);

@@ -225,6 +225,13 @@ static void note_outcome(struct kr_token *t, enum kr_status status)
         __atomic_store_n(&t->up, status == KR_OK, __ATOMIC_RELAXED);
 }
 
+/* A token that fails is connected to again, from the start, but not after a call that hung (that
+ * worker is gone and the caller has waited), and never after a refused PIN. */
+static bool worth_another_try(const struct kr_token *t, enum kr_status status)
+{
+    return t->worker && (status == KR_TOKEN_UNAVAILABLE || (status != KR_OK && !t->connected));
+}
+
 enum kr_status kr_token_run(struct kr_token *t, enum kr_need need, struct kr_job *job,
                             struct kr_error *err)
 {
@@ -234,10 +241,11 @@ enum kr_status kr_token_run(struct kr_token *t, enum kr_need need, struct kr_job
     KR_TRY(take_turn(t, err));
     was_connected = t->connected;
     status = run_once(t, need, job, err);
-    /* It was there and is not any more: once again from the start, but not after a call that hung
-     * (that worker is gone) nor after a refused login. */
-    if (status != KR_OK && status != KR_AUTH && was_connected && !t->connected && t->worker) {
-        kr_log(KR_LOG_NOTE, "the token was lost (%s): connecting again", err->text);
+    if (was_connected && worth_another_try(t, status)) {
+        if (kr_token_is_up(t))
+            kr_log(KR_LOG_NOTE, "the token failed (%s): connecting again", err->text);
+        t->connected = t->logged_in = false;
+        kr_session_pause();
         status = run_once(t, need, job, err);
     }
     note_outcome(t, status);

@@ -13,15 +13,16 @@
 
 /* --- small pieces ----------------------------------------------------------------------------- */
 
-struct kr_envelope_context kr_keyring_context(const struct kr_keyring *keyring, const char *id,
-                                              uint32_t version, const char *cipher)
+struct kr_envelope_context kr_keyring_context(const struct kr_keyring *keyring, const char *ns,
+                                              const char *id, const char *owner, uint32_t version,
+                                              const char *cipher)
 {
     return (struct kr_envelope_context){
         .keyring = keyring->name,
         .uuid = kr_keystore_uuid(keyring->keystore),
-        .ns = KR_NS_MARIADB,
+        .ns = ns,
         .id = id,
-        .owner = "",
+        .owner = owner,
         .version = version,
         .cipher = cipher,
     };
@@ -149,8 +150,8 @@ static enum kr_status unwrap(struct kr_keyring *keyring, const struct pending *p
 {
     char id[12];
     snprintf(id, sizeof(id), "%u", pending->id);
-    struct kr_envelope_context context =
-        kr_keyring_context(keyring, id, pending->version, kr_cipher_name(pending->cipher));
+    struct kr_envelope_context context = kr_keyring_context(
+        keyring, KR_NS_MARIADB, id, "", pending->version, kr_cipher_name(pending->cipher));
     KR_SECRET uint8_t *bytes = NULL;
     size_t len = 0;
     enum kr_status status = kr_envelope_open(keyring->token, &context, pending->envelope,

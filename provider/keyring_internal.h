@@ -30,9 +30,10 @@ struct kr_keyring {
     struct kr_watcher *watcher;
 };
 
-/* What all envelopes of this keyring are bound to, filled for one data key. */
-struct kr_envelope_context kr_keyring_context(const struct kr_keyring *keyring, const char *id,
-                                              uint32_t version, const char *cipher);
+/* What an envelope of this keyring is bound to. Strings are borrowed. */
+struct kr_envelope_context kr_keyring_context(const struct kr_keyring *keyring, const char *ns,
+                                              const char *id, const char *owner, uint32_t version,
+                                              const char *cipher);
 
 /* The context of the manifest key's envelope. */
 struct kr_envelope_context kr_manifest_context(const char *keyring, const uint8_t *uuid);

@@ -161,6 +161,7 @@ crash() {
 token_away() {
     section "The token is taken away"
     mv "$KEYRING/tokens" "$KEYRING/tokens.away"
+    as_server mkdir "$KEYRING/tokens"
     sql db "SELECT COUNT(*) FROM t.people; CREATE TABLE t.made_without_token
         AS SELECT * FROM t.people LIMIT 1000; FLUSH BINARY LOGS; DROP TABLE t.made_without_token" \
         >/dev/null
@@ -171,6 +172,7 @@ token_away() {
     say "a restart refuses:"
     server_refuses db "token"
     plugin_lines db ERROR | indent
+    rmdir "$KEYRING/tokens"
     mv "$KEYRING/tokens.away" "$KEYRING/tokens"
     server_start db
     equal "$(<"$WORK/sums")" "$(checksums db)" "checksums"

@@ -5,6 +5,9 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
 
 /* The largest value is an envelope of some 17 KiB; nothing else in a keystore comes near. */
 enum { LONGEST_VALUE = 256 * 1024, LONGEST_STATEMENT = 16 * 1024 };
@@ -57,9 +60,19 @@ static enum kr_status fail_damaged(const struct kr_sql *sql, const char *what, c
     return KR_INTEGRITY;
 }
 
-static enum kr_status fail_system(const struct kr_sql *sql, const char *what, int rc, int error,
+/* A commit that fails leaves its errno with the file and not with the connection. */
+static int system_error(const struct kr_sql *sql)
+{
+    int error = sqlite3_system_errno(sql->db);
+    if (error == 0)
+        sqlite3_file_control(sql->db, "main", SQLITE_FCNTL_LAST_ERRNO, &error);
+    return error;
+}
+
+static enum kr_status fail_system(const struct kr_sql *sql, const char *what, int rc,
                                   struct kr_error *err)
 {
+    int error = system_error(sql);
     if (error == ENOSPC || error == EDQUOT || error == EFBIG)
         return fail_full(sql, what, err);
     if (error == EACCES || error == EPERM || error == EROFS)
@@ -68,6 +81,14 @@ static enum kr_status fail_system(const struct kr_sql *sql, const char *what, in
             error ? strerror(error) : "no system error given");
     kr_hint(err, "look for storage errors in the system log (`journalctl -k`)");
     return KR_IO;
+}
+
+/* SQLite also says out of memory of a schema row whose text it cannot read. */
+static enum kr_status fail_memory(const struct kr_sql *sql, const char *what, struct kr_error *err)
+{
+    void *probe = sqlite3_malloc(LONGEST_VALUE);
+    sqlite3_free(probe);
+    return probe ? fail_damaged(sql, what, "its schema cannot be read", err) : kr_fail_memory(err);
 }
 
 enum kr_status kr_sql_fail(const struct kr_sql *sql, int rc, const char *what, struct kr_error *err)
@@ -87,9 +108,9 @@ enum kr_status kr_sql_fail(const struct kr_sql *sql, int rc, const char *what, s
     case SQLITE_CANTOPEN:
         if (rc == SQLITE_IOERR_NOMEM)
             return kr_fail_memory(err);
-        return fail_system(sql, what, rc, sqlite3_system_errno(sql->db), err);
+        return fail_system(sql, what, rc, err);
     case SQLITE_NOMEM:
-        return kr_fail_memory(err);
+        return fail_memory(sql, what, err);
     case SQLITE_ERROR: /* our statements are right: the tables are not ours */
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
@@ -126,6 +147,20 @@ static void harden(sqlite3 *db)
     sqlite3_limit(db, SQLITE_LIMIT_WORKER_THREADS, 0);
 }
 
+/* SQLite's own handler soon sleeps 100 ms at a time, and starves beside writers in a loop. */
+static int wait_for_lock(void *context, int attempts)
+{
+    struct kr_sql *sql = context;
+    const uint64_t now = kr_now_ms();
+    if (attempts == 0)
+        sql->wait_until = now + sql->lock_timeout_ms;
+    if (now >= sql->wait_until)
+        return 0;
+    /* Not in step with the others that wait. */
+    usleep(1000 + (useconds_t)(now * 7 + (uint64_t)getpid()) % 3000);
+    return 1;
+}
+
 /* EXTRA: as FULL, and the directory is synced after the journal is deleted, so that a commit that
  * was acknowledged is not rolled back by a journal that a power failure brought back. */
 static enum kr_status configure(const struct kr_sql *sql, struct kr_error *err)
@@ -149,7 +184,7 @@ enum kr_status kr_sql_open(struct kr_sql *sql, const char *path, int flags, stru
     enum kr_status status;
     if (rc == SQLITE_OK) {
         harden(sql->db);
-        sqlite3_busy_timeout(sql->db, (int)sql->lock_timeout_ms);
+        sqlite3_busy_handler(sql->db, wait_for_lock, sql);
         status = configure(sql, err);
     } else {
         status =
@@ -229,8 +264,8 @@ enum kr_status kr_sql_step(const struct kr_sql *sql, sqlite3_stmt *statement, bo
     int rc = sqlite3_step(statement);
     if (rc != SQLITE_ROW && rc != SQLITE_DONE)
         return kr_sql_fail(sql, rc,
-                           sqlite3_stmt_readonly(statement) ? "cannot read the keystore"
-                                                            : "cannot write the keystore",
+                           sqlite3_column_count(statement) > 0 ? "cannot read the keystore"
+                                                               : "cannot write the keystore",
                            err);
     *ret_row = rc == SQLITE_ROW;
     return KR_OK;

@@ -34,6 +34,7 @@ int cli_exit_code(enum kr_status status)
     return 1;
 }
 
+KR_PRINTF(2, 0)
 static void say(const char *kind, const char *fmt, va_list args)
 {
     fprintf(stderr, "p11keyring: %s: ", kind);
@@ -157,7 +158,7 @@ void cli_print_fields(const json_t *object, const struct cli_column *columns)
     char buffer[32];
 
     for (; columns->key; columns++)
-        printf("%-18s %s\n", columns->title,
+        printf("%-21s %s\n", columns->title,
                value_text(json_object_get(object, columns->key), buffer, sizeof buffer));
 }
 

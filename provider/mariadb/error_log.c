@@ -7,15 +7,17 @@
 /* my_printf_error() cuts at 512 bytes; what a hint says last must not be lost. */
 enum { LINE = 480, UNKNOWN_ERROR = 1105 };
 
+/* mariadb-backup has no error log: it prints to stderr, but not what is for the log only. */
 static unsigned long flags_of(enum kr_log_level level)
 {
+    unsigned long where = plugin.in_server ? ME_ERROR_LOG_ONLY : 0;
     switch (level) {
     case KR_LOG_ERROR:
-        return ME_ERROR_LOG_ONLY;
+        return where;
     case KR_LOG_WARNING:
-        return ME_ERROR_LOG_ONLY | ME_WARNING;
+        return where | ME_WARNING;
     default:
-        return ME_ERROR_LOG_ONLY | ME_NOTE;
+        return where | ME_NOTE;
     }
 }
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
  * Key versions and keys for the server. What was served once comes from memory for ever: a single
- * failure aborts the server. Only a key or version that is not there yet leads to the keystore and
- * the token, at most once a second, since status queries ask again and again.
+ * failure aborts the server. Only a key or version that is not there yet leads to the keystore and,
+ * when there is something new, to the token. After a failure that waits for a second, since queries
+ * ask again and again; never otherwise, since the server takes a version that it is not given for a
+ * corrupt table.
  */
 #include "plugin.h"
 
@@ -13,37 +15,34 @@
 
 enum { PAUSE_MS = 1000 };
 
-/* When the last try was, so that the next waits its turn. */
 struct pause {
-    _Atomic uint64_t last_ms; /* 0: never */
+    _Atomic uint64_t failed_ms; /* when the last try failed; 0: it did not */
 };
 static struct pause refresh_pause, creation_pause;
 
 static bool is_over(struct pause *pause)
 {
-    uint64_t last = atomic_load(&pause->last_ms);
-    return last == 0 || kr_now_ms() - last >= PAUSE_MS;
+    uint64_t failed = atomic_load(&pause->failed_ms);
+    return failed == 0 || kr_now_ms() - failed >= PAUSE_MS;
 }
 
-static void start(struct pause *pause)
+static void fail(struct pause *pause, const struct kr_error *err)
 {
-    atomic_store(&pause->last_ms, kr_now_ms());
+    atomic_store(&pause->failed_ms, kr_now_ms());
+    kr_log_error(KR_LOG_ERROR, err);
 }
 
 static void refresh(void)
 {
     struct kr_error err = KR_ERROR_INIT;
-    if (!is_over(&refresh_pause))
-        return;
-    start(&refresh_pause);
-    if (kr_keyring_refresh(plugin.keyring, &err) != KR_OK)
-        kr_log_error(KR_LOG_ERROR, &err);
+    if (is_over(&refresh_pause) && kr_keyring_refresh(plugin.keyring, &err) != KR_OK)
+        fail(&refresh_pause, &err);
 }
 
 static bool is_made_here(unsigned id)
 {
     bool reserved = id == ENCRYPTION_KEY_SYSTEM_DATA || id == ENCRYPTION_KEY_TEMPORARY_DATA;
-    return plugin.makes_keys && (reserved || plugin.auto_create);
+    return plugin.in_server && (reserved || plugin.auto_create);
 }
 
 static uint32_t create(unsigned id)
@@ -54,9 +53,8 @@ static uint32_t create(unsigned id)
         return 0;
     if (kr_keyring_ensure_key(plugin.keyring, id, plugin.cipher, &version, &err) == KR_OK)
         return version;
-    start(&creation_pause);
     kr_error_context(&err, "key %u cannot be made", id);
-    kr_log_error(KR_LOG_ERROR, &err);
+    fail(&creation_pause, &err);
     return 0;
 }
 

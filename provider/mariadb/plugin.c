@@ -27,7 +27,6 @@ static enum kr_status open_keyring(struct kr_error *err)
         return kr_fail(err, KR_CONFIG, "unknown cipher '%s'", config->mariadb.cipher);
     kr_secret_set_policy(config->keyring.lock_memory);
     plugin.auto_create = config->mariadb.auto_create;
-    plugin.makes_keys = !is_backup_program();
     KR_TRY(kr_keyring_open(config, &plugin.keyring, err));
     return kr_keyring_watch(plugin.keyring, err);
 }
@@ -43,6 +42,7 @@ static int init(void *unused)
 {
     (void)unused;
     struct kr_error err = KR_ERROR_INIT;
+    plugin.in_server = !is_backup_program();
     kr_log_set_sink(plugin_log_sink, NULL);
     if (open_keyring(&err) == KR_OK)
         return 0;

@@ -20,7 +20,7 @@ struct plugin_state {
     struct kr_keyring *keyring; /* NULL: not open */
     enum kr_cipher cipher;      /* of keys that are made here */
     bool auto_create;           /* any key id is made at first use, not only 1 and 2 */
-    bool makes_keys;            /* false in mariadb-backup, which only reads */
+    bool in_server;             /* false in mariadb-backup, which only reads */
 };
 extern struct plugin_state plugin;
 

@@ -59,3 +59,23 @@ cli_keyring() { # NAME
     cp -p "$KEYRING/pin" "$KEYRING/good-pin"
     tool master create >/dev/null
 }
+
+# A keyring whose module is tests/mock: see mock_rules in common.sh. Calls are counted.
+mock_keyring() { # NAME
+    export P11K_MOCK_COUNTS=$WORK/mock.counts
+    : >"$P11K_MOCK_COUNTS"
+    own "$P11K_MOCK_COUNTS"
+    mock_token_up "$1"
+    sed -i 's/^timeout = .*/timeout = 300/' "$P11KEYRING_CONF"
+    cp -p "$KEYRING/pin" "$KEYRING/good-pin"
+    tool master create >/dev/null
+    tool key create 1 >/dev/null
+}
+
+# The counters are records of a name (32 bytes) and a number (8 bytes), see tests/mock/control.h.
+mock_calls() { # FUNCTION: by all processes since mock_keyring
+    local at
+    at=$(grep -abo -P "$1\\x00" "$P11K_MOCK_COUNTS" | head -1)
+    [[ -n $at ]] || die "no counter for $1"
+    od -An -tu8 -j $((${at%%:*} + 32)) -N 8 "$P11K_MOCK_COUNTS" | tr -d ' '
+}

@@ -24,6 +24,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* A journal that was killed before its first sync is not created anew, but written over. */
+#define WRITE_BEGINS (IN_CREATE | IN_MODIFY)
+
 static void die(const char *what)
 {
     fprintf(stderr, "kill_cli: %s: %s\n", what, strerror(errno));
@@ -59,7 +62,7 @@ static long long now_us(void)
     return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
 }
 
-/* Until a write file is created (or deleted), or the child is gone: false. */
+/* Until that happens to a write file; false when the child is gone before. */
 static bool wait_for(int watch, uint32_t wanted, pid_t child)
 {
     char buffer[4096] __attribute__((aligned(8)));
@@ -94,7 +97,7 @@ static void pause_up_to(unsigned long max_us)
 
 static const char *kill_it(const char *dir, int watch, pid_t child, unsigned long max_us)
 {
-    if (wait_for(watch, IN_CREATE, child)) {
+    if (wait_for(watch, WRITE_BEGINS, child)) {
         pause_up_to(max_us);
         kill(child, SIGKILL);
     }
@@ -109,10 +112,10 @@ static void measure(int watch, pid_t child)
 {
     long long start;
 
-    if (!wait_for(watch, IN_CREATE, child))
+    if (!wait_for(watch, WRITE_BEGINS, child))
         die("the command wrote nothing");
     start = now_us();
-    if (!wait_for(watch, IN_DELETE | IN_MOVED_FROM, child))
+    if (!wait_for(watch, IN_DELETE, child))
         die("the command did not finish its write");
     printf("%lld\n", now_us() - start);
     waitpid(child, NULL, 0);
@@ -126,7 +129,7 @@ int main(int argc, char **argv)
     }
     unsigned long max_us = strtoul(argv[2], NULL, 10);
     int watch = inotify_init1(IN_CLOEXEC);
-    if (watch < 0 || inotify_add_watch(watch, argv[1], IN_CREATE | IN_DELETE | IN_MOVED_FROM) < 0)
+    if (watch < 0 || inotify_add_watch(watch, argv[1], WRITE_BEGINS | IN_DELETE) < 0)
         die(argv[1]);
     pid_t child = fork();
     if (child == 0) {

@@ -75,7 +75,7 @@ unsafe_masters() {
         --usage-decrypt >/dev/null 2>&1
     make_key 04 twin --sensitive --private --usage-decrypt
     make_key 05 twin --sensitive --private --usage-decrypt
-    refuses 7 "private" "" master adopt pkcs11:object=public
+    refuses 7 "CKA_PRIVATE" "--private" master adopt pkcs11:object=public
     refuses 7 "extractable" "" master adopt pkcs11:object=extractable
     refuses 7 "256" "" master adopt pkcs11:object=short
     refuses 7 "" "" master adopt pkcs11:object=twin
@@ -104,55 +104,65 @@ truncated() {
     expect 0 key list
 }
 
-# One flipped bit anywhere may hit unused space: then everything must be as before; else it is told.
+# A flipped bit may hit a field without meaning: then everything must be as before; else it is told.
+flip() { # OFFSET
+    local byte
+    byte=$(od -An -tu1 -j "$1" -N 1 "$STORE")
+    # shellcheck disable=SC2059 # the byte is the format
+    printf "\\x$(printf %x $((byte ^ 1 << RANDOM % 8)))" |
+        dd of="$STORE" bs=1 seek="$1" conv=notrunc status=none
+}
+
+used_offsets() { # of 60 random bytes that are not zero: most of the file is unused
+    od -An -v -tu1 -w1 "$STORE" | awk '$1 != 0 {print NR - 1}' | shuf -n 60
+}
+
 flipped() {
-    local size offset i told=0 byte before
+    local offset told=0 before rc
     expect 0 key list --json
     before=$(<"$OUT")
-    size=$(stat -c %s "$STORE")
-    for i in {1..40}; do
-        offset=$((i * size / 41 + RANDOM % 100))
-        byte=$(od -An -tu1 -j "$offset" -N 1 "$STORE")
-        # shellcheck disable=SC2059 # the byte is the format
-        printf "\\x$(printf %x $((byte ^ 1 << RANDOM % 8)))" |
-            dd of="$STORE" bs=1 seek="$offset" conv=notrunc status=none
-        local rc=0
+    for offset in $(used_offsets); do
+        flip "$offset"
+        rc=0
         tool key list --json >"$OUT" 2>"$ERR" || rc=$?
+        restore
+        # A flip in the name of a master key leads to one that the token has not.
         case $rc in
         0) equal "$before" "$(<"$OUT")" "keys after a flip at $offset" ;;
+        3) contains "$ERR" "the token has no secret key with id" ;;
         6) told=$((told + 1)) ;;
         *) die "a flip at $offset gives exit code $rc: $(<"$ERR")" ;;
         esac
-        restore
     done
-    ((told >= 5)) || die "only $told of 40 flips were told"
-    echo "told: $told of 40"
+    ((told >= 30)) || die "only $told of 60 flips were told"
+    echo "told: $told of 60"
 }
 
-edited_rows() {
+edited_rows() { # SQL
+    cp -p "$WORK/store.two" "$STORE"
     as_server sqlite3 "$STORE" "$1"
+    ! cmp -s "$WORK/store.two" "$STORE" || die "the edit changed nothing"
     refuses 6 "" "" key list
     refuses 6 "" "" key create 5
-    restore
 }
 
 edits() {
-    local table
-    table=$(sqlite3 "$STORE" .tables | xargs -n 1 | grep -m 1 version)
     tool key create 2 >/dev/null
+    tool key disable 2 >/dev/null
     cp -p "$STORE" "$WORK/store.two"
-    edited_rows "DELETE FROM $table WHERE rowid = 1"
-    cp -p "$WORK/store.two" "$STORE"
-    edited_rows "UPDATE $table SET cipher = 'aes-ctr'"
-    cp -p "$WORK/store.two" "$STORE"
-    edited_rows "UPDATE $table SET envelope = (SELECT envelope FROM $table o
-        WHERE o.rowid <> $table.rowid LIMIT 1)"
+    edited_rows "DELETE FROM versions WHERE id = '2'"
+    edited_rows "UPDATE versions SET cipher = 'aes-ctr'"
+    edited_rows "UPDATE versions SET envelope =
+        (SELECT envelope FROM versions o WHERE o.id <> versions.id)"
+    edited_rows "UPDATE versions SET id = '3' WHERE id = '2'"
+    edited_rows "UPDATE keys SET disabled = 0"
+    edited_rows "UPDATE keys SET high_water = 7 WHERE id = '1'"
     edited_rows "PRAGMA user_version = 99"
+    restore
     expect 0 key list
 }
 
 foreign() {
-    refuses 6 "" "" key list --config <(sed 's/^name = .*/name = other/' "$P11KEYRING_CONF") || true
     sed 's/^name = .*/name = other/' "$P11KEYRING_CONF" >"$WORK/other.conf"
     chmod 644 "$WORK/other.conf"
     refuses 6 "other" "" key list --config "$WORK/other.conf"
@@ -162,31 +172,48 @@ foreign() {
     refuses 6 "" "" key list --keystore "$WORK/noise"
 }
 
+small() { tool "$@" --keystore "$KEYRING/small/test.keystore"; }
+
+leave_free() { # KIB
+    rm -f "$KEYRING/small/filler"
+    cat /dev/zero >"$KEYRING/small/filler" 2>/dev/null || true
+    truncate -s "-${1}K" "$KEYRING/small/filler"
+}
+
+# A write at every amount of free space: done, or an error that says why, and nothing in between.
 disk_full() {
+    local free id=0 refused=0
     mkdir "$KEYRING/small"
     mount -t tmpfs -o size=256k,mode=700 tmpfs "$KEYRING/small"
     trap 'umount "$KEYRING/small"' EXIT
     own "$KEYRING/small"
-    head -c 252k /dev/zero >"$KEYRING/small/filler"
-    refuses 1 "" "" master create --keystore "$KEYRING/small/test.keystore"
-    equal filler "$(find "$KEYRING/small" -type f ! -name '*.pin-guard' -printf %f)" \
-        "files after a failed creation"
+    leave_free 12
+    fails_with 1 small master create 2>"$ERR"
+    grep -qE "No space left|full" "$ERR" || die "the reason is not told: $(<"$ERR")"
+    equal "" "$(find "$KEYRING/small" -name 'test.keystore*' ! -name '*.pin-guard')" "leftovers"
     rm "$KEYRING/small/filler"
-    expect 3 master create --keystore "$KEYRING/small/test.keystore"
-    expect 0 key create 1 --keystore "$KEYRING/small/test.keystore"
-    cat /dev/zero >"$KEYRING/small/filler" 2>/dev/null || true
-    expect 1 key create 2 --keystore "$KEYRING/small/test.keystore"
-    contains "$ERR" "full"
-    expect 0 key list --keystore "$KEYRING/small/test.keystore" --json
-    equal 1 "$(json '.keys | length')" "keys on the full disk"
-    rm "$KEYRING/small/filler"
-    expect 0 key create 2 --keystore "$KEYRING/small/test.keystore"
+    fails_with 3 small master create
+    for free in 0 4 8 12 16 20 24 28 32; do
+        leave_free "$free"
+        if small key create $((id + 1)) 2>"$ERR"; then
+            id=$((id + 1))
+        else
+            refused=$((refused + 1))
+            grep -qE "No space left|full" "$ERR" || die "the reason is not told: $(<"$ERR")"
+        fi
+        rm "$KEYRING/small/filler"
+        equal "$id" "$(small key list --json | jq '.keys | length')" "keys at $free KiB"
+    done
+    echo "refused at $refused of 9 sizes"
+    ((refused >= 2 && id >= 1)) || die "$refused writes were refused, $id were done"
 }
 
 read_only_directory() {
     chmod 500 "$KEYRING/keyring"
     expect 0 key list
     refuses 1 "" "" key create 5
+    refuses 1 "$KEYRING/keyring" "" master create --keystore "$KEYRING/keyring/new"
+    refuses 1 "$KEYRING/keyring" "" master create --keystore "$KEYRING/keyring/new" -n
     expect 0 key list
     chmod 700 "$KEYRING/keyring"
     expect 0 key create 5

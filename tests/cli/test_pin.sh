@@ -65,25 +65,45 @@ unguard() {
     contains "$OUT" "was not guarded"
 }
 
+# By the mock's count of C_Login.
 together_they_try_once() {
-    local i pids=() refused
+    local i pids=() before
     write_pin "$(random_hex 8)"
+    before=$(mock_calls C_Login)
+    ((before >= 3)) || die "the mock counts no logins"
     for i in 1 2 3; do
         tool key create 3 >/dev/null 2>"$WORK/together.$i" &
         pids+=($!)
     done
     for i in "${pids[@]}"; do fails_with 5 wait "$i"; done
-    refused=$(cat "$WORK"/together.? | grep -c CKR_PIN_INCORRECT)
-    equal 1 "$refused" "attempts"
-    write_pin "$PIN"
+    equal 1 "$(($(mock_calls C_Login) - before))" "attempts"
+    refuses 5 "" "token unguard" key create 3
+    equal 1 "$(($(mock_calls C_Login) - before))" "attempts in the end"
+    cat "$KEYRING/good-pin" >"$KEYRING/pin"
     expect 0 key create 3
+}
+
+# CKF_USER_PIN_LOCKED and CKF_USER_PIN_FINAL_TRY (PKCS#11 v3.0, CK_TOKEN_INFO).
+flags_are_read_first() {
+    local before
+    before=$(mock_calls C_Login)
+    mock_rules "flags C_GetTokenInfo 0x40000"
+    refuses 5 "locked" "" key create 4
+    expect 5 doctor
+    contains "$OUT" "the user PIN is locked"
+    mock_rules "flags C_GetTokenInfo 0x20000"
+    refuses 5 "one more wrong PIN locks" "" key create 4
+    expect 5 doctor
+    mock_rules ""
+    equal "$before" "$(mock_calls C_Login)" "calls of C_Login"
+    expect 0 key create 4
 }
 
 readable_by_others() {
     local mode
     for mode in 640 604 660; do
         chmod "$mode" "$KEYRING/pin"
-        refuses 1 "$KEYRING/pin" "chmod 600" key create 4
+        refuses 1 "$KEYRING/pin" "chmod" key create 4
     done
     chmod 600 "$KEYRING/pin"
     expect 0 key create 4
@@ -147,7 +167,10 @@ prompt_without_terminal() {
 check "a wrong PIN is tried once" wrong_pin_is_tried_once
 check "a new PIN file clears the guard" new_pin_file_clears_the_guard
 check "token unguard clears the guard" unguard
+mock_keyring together
 check "three at once make one attempt" together_they_try_once
+check "a PIN that is locked, or would be, is not tried" flags_are_read_first
+keyring_use pin
 check "a PIN file that others can read is refused" readable_by_others
 check "a source that is not there is named" missing_sources
 check "PINs come from env:, fd:, cred: and plain paths" other_sources

@@ -5,7 +5,10 @@
 source "$(dirname "$0")/cli.sh"
 cli_keyring secret
 PIN=$(<"$KEYRING/good-pin")
-KEY=$(random_hex 32)
+KEY=
+until [[ -n $KEY ]] && ! fold -w 2 <<<"$KEY" | grep -qx 0a; do # grep takes 0a for the end of a line
+    KEY=$(random_hex 32)
+done
 printf '%s' "$KEY" >"$KEYRING/import"
 chmod 600 "$KEYRING/import"
 own "$KEYRING/import"
@@ -25,17 +28,25 @@ found() { # FILE TEXT HEX: how often text, hexadecimal text and raw bytes are in
 
 hex_of() { printf '%s' "$1" | od -An -v -tx1 | tr -d ' \n'; }
 
+tool_below() { # PID: of the tool that it started, perhaps through a shell
+    local pid=$1
+    until [[ $(<"/proc/$pid/comm") == p11keyring ]]; do
+        read -r pid <"/proc/$pid/task/$pid/children"
+    done
+    echo "$pid"
+}
+
 # The tool waits for a confirmation with the keyring open: all data keys unwrapped, PIN used. Planted
 # beside them, as raw bytes and as hexadecimal digits, are words that the search must find.
 PLANTED=$(random_hex 32)
 wait_and_dump() {
     local pid
     mkfifo "$WORK/tty.in"
-    P11K_PLANTED=$PLANTED as_server script -qefc "$WORK/bin/p11keyring key rotate --all -v" /dev/null \
+    P11K_PLANTED=$PLANTED "${AS_SERVER[@]}" script -qefc "$WORK/bin/p11keyring key rotate --all -v" /dev/null \
         <"$WORK/tty.in" >"$WORK/tty.out" 2>&1 &
     exec 8>"$WORK/tty.in"
     eventually 20 grep -q 'Rotate 1 keys' "$WORK/tty.out"
-    pid=$(pgrep -x p11keyring -P "$(pgrep -x sh -P $! || echo $!)" || pgrep -x -n p11keyring)
+    pid=$(tool_below $!)
     grep VmLck "/proc/$pid/status" >"$WORK/locked"
     gcore -o "$WORK/core" "$pid" >"$WORK/gcore.log" 2>&1 || { cat "$WORK/gcore.log"; exit 1; }
     mv "$WORK/core.$pid" "$WORK/core"
@@ -98,16 +109,17 @@ too_little_memory_to_lock() {
     )
 }
 
-belongs_to_root() { [[ $(stat -c %U "$1") == root ]]; }
+is_closed() { # PID: what is not dumpable belongs to root in /proc
+    [[ $(<"/proc/$1/comm") == p11keyring && $(stat -c %U "/proc/$1/mem") == root ]] &&
+        grep -q '^Max core file size *0 *0' "/proc/$1/limits"
+}
 
 nobody_else_may_trace() {
-    expect 0 version # not dumpable: /proc/PID belongs to root
     mkfifo "$WORK/trace.in"
-    P11K_PLANTED=1 as_server "$WORK/bin/p11keyring" key create 9 --import-hex-from - \
+    "${AS_SERVER[@]}" "$WORK/bin/p11keyring" key create 9 --import-hex-from - \
         <"$WORK/trace.in" >/dev/null 2>&1 &
     exec 9>"$WORK/trace.in"
-    eventually 10 belongs_to_root "/proc/$!/mem"
-    grep -q '^Max core file size *0 *0' "/proc/$!/limits"
+    eventually 10 is_closed $!
     exec 9>&-
     wait || true
 }

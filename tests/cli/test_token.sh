@@ -15,9 +15,8 @@ init_prints_the_uri() {
     equal "second one" "$(json .label)" "label"
     refuses 7 "second one" "" token init --label 'second one' \
         --so-pin-source "file:$KEYRING/so-pin"
-    refuses 7 "" "" token init --label third --slot 999999 --so-pin-source "file:$KEYRING/so-pin" ||
-        refuses 1 "" "" token init --label third --slot 999999 \
-            --so-pin-source "file:$KEYRING/so-pin"
+    refuses 1 "no free slot" "token list" token init --label third --slot 999999 \
+        --so-pin-source "file:$KEYRING/so-pin"
 }
 
 initialised_token_is_left_alone() {
@@ -72,6 +71,26 @@ bad_uris() {
     refuses 2 "" "token list" key create 5 --token-uri "token=tok"
 }
 
+token_that_fails() {
+    local rules
+    for rules in "hang C_OpenSession" "fail C_GetSlotList 0x32" "fail C_Initialize 0x5" \
+        "hang C_Decrypt" "hang C_Initialize"; do
+        mock_rules "$rules"
+        refuses 4 "C_" "" key create 2
+        expect 3 key list
+    done
+    expect 4 doctor
+    contains "$OUT" "not checked"
+    mock_rules ""
+    expect 0 key create 2
+}
+
+no_pkcs11_module() {
+    refuses 1 "p11k_not_a_module" "" key list \
+        --module "$(cp "$BUILD/tests/mock/p11k_not_a_module.so" "$WORK/lib/" &&
+            echo "$WORK/lib/p11k_not_a_module.so")"
+}
+
 check "token init makes a token and prints its URI" init_prints_the_uri
 check "an initialised token is left alone" initialised_token_is_left_alone
 check "a dry run of token init makes none" init_dry_run
@@ -79,4 +98,7 @@ check "tokens are listed and shown" list_and_info
 check "listing tokens needs no PIN" no_login_for_looking
 check "missing and wrong modules are refused" bad_modules
 check "URIs that match none, several or are not understood are refused" bad_uris
+check "a library that is a module in name only is refused" no_pkcs11_module
+mock_keyring away
+check "a token that fails or hangs gives exit code 4, in time" token_that_fails
 finish

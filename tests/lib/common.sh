@@ -180,7 +180,10 @@ token_up() { # NAME [MODULE]
     write_conf "$dir/p11keyring.conf" "$1" "$dir" "${2:-$SOFTHSM_MODULE}"
     own "$dir"
     keyring_use "$1"
-    tool token init --label "$1" --so-pin-source "file:$dir/so-pin" >/dev/null
+    tool token init --label "$1" --so-pin-source "file:$dir/so-pin" >"$WORK/init.log" 2>&1 || {
+        cat "$WORK/init.log" >&2
+        die "token init failed"
+    }
 }
 
 write_conf() { # FILE TOKEN-LABEL DIR MODULE
@@ -209,7 +212,6 @@ keyring_use() { # NAME
 # As token_up, but the module is the one in tests/mock, which passes calls on to SoftHSM2 and
 # misbehaves as mock_rules says (see tests/mock/control.h).
 mock_token_up() { # NAME
-    export P11K_MOCK_MODULE=$SOFTHSM_MODULE P11K_MOCK_CONTROL=$WORK/mock.control
     mock_rules ""
     token_up "$1" "$WORK/lib/p11k_mock.so"
 }
@@ -242,6 +244,7 @@ install_copies() {
 
 WORK=$(mktemp -d "${P11K_WORK:-/var/tmp}/p11keyring-test.XXXXXX")
 chmod 755 "$WORK"
+export P11K_MOCK_MODULE=$SOFTHSM_MODULE P11K_MOCK_CONTROL=$WORK/mock.control
 trap common_cleanup EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT

@@ -180,7 +180,7 @@ server_refuses() { # NAME TEXT [SECONDS]
 
 # Error log lines of our plugin with a level.
 plugin_lines() { # NAME ERROR|Warning|Note
-    grep -aE "\[$2\].*pkcs11_key_management" "$WORK/$1/error.log" || true
+    grep -aE "\[$2\].* pkcs11_key_management: " "$WORK/$1/error.log" || true
 }
 
 sql() { # NAME [STATEMENT]

@@ -81,8 +81,7 @@ prepared_and_copied_back() {
 # A writer that is killed when it is about to delete its journal leaves a hot journal.
 leave_hot_journal() {
     local keystore=$KEYRING/keyring/test.keystore
-    as_server strace -f -o "$KEYRING/strace" -P "$keystore-journal" \
-        -e trace=unlink,unlinkat -e inject=unlink,unlinkat:signal=KILL \
+    as_server strace -f -o "$KEYRING/strace" -e trace=unlink -e inject=unlink:signal=KILL \
         "$WORK/bin/p11keyring" key rotate 1 >/dev/null || true
     [[ -s $keystore-journal ]] || die "there is no hot journal"
 }

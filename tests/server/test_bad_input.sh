@@ -31,11 +31,11 @@ two_tokens() {
     conf_says uri "pkcs11:manufacturer=SoftHSM%20project"
 }
 
-# One bit in the middle of an envelope.
-bit_flipped() {
+# One byte in the middle of an envelope.
+edited() {
     as_server sqlite3 "$KEYRING/keyring/test.keystore" \
-        "UPDATE version SET envelope = CAST(substr(envelope, 1, length(envelope) - 1) || x'00'
-         AS BLOB) WHERE rowid = (SELECT MIN(rowid) FROM version)"
+        "UPDATE versions SET envelope = CAST(substr(envelope, 1, 80) || x'00' ||
+         substr(envelope, 82) AS BLOB) WHERE id = '1'"
 }
 
 foreign_keystore() {
@@ -47,7 +47,7 @@ foreign_keystore() {
 # The master key's id on a new token, but the key there is not what a master key must be.
 other_master_key() { # pkcs11-tool option...
     local id
-    id=$(tool --json master list | jq -er '.masters[0].id')
+    id=$(tool --json master list | jq -er '.master_keys[0].id')
     rm -rf "$KEYRING/tokens"
     mkdir "$KEYRING/tokens"
     own "$KEYRING/tokens"
@@ -69,8 +69,11 @@ another_master() { other_master_key --private --sensitive; }
 
 # --- the test --------------------------------------------------------------------------------------
 
-files_of() { # FOLDER: names and contents
-    (cd "$1" && find . -type f ! -name '*.pin-guard*' -print0 | sort -z | xargs -0 sha256sum)
+# Names and contents, but for the PIN guard, Aria's log, which the server opens before it loads any
+# plugin, and the token's own files, which SoftHSM2 writes at each login.
+files_of() { # FOLDER
+    (cd "$1" && find . -type f ! -name '*.pin-guard*' ! -name 'aria_log*' ! -path './tokens/*' \
+        -print0 | sort -z | xargs -0 sha256sum)
 }
 
 good_server() {
@@ -93,8 +96,8 @@ refuses() { # HOW TEXT
     files_of "$KEYRING" >"$WORK/keyring.before"
     server_refuses b "$2"
     plugin_lines b ERROR
-    equal "$(<"$WORK/keyring.before")" "$(files_of "$KEYRING")" "the keyring's files"
-    equal "$(<"$WORK/data.before")" "$(files_of "$WORK/b/data")" "the server's files"
+    files_of "$KEYRING" | diff "$WORK/keyring.before" - || die "the keyring's files were changed"
+    files_of "$WORK/b/data" | diff "$WORK/data.before" - || die "the server's files were changed"
 }
 
 good_again() {
@@ -117,7 +120,7 @@ check "refused: unknown URI attribute" refuses unknown_attribute "has an attribu
 check "refused: no keystore" refuses no_keystore "there is no keystore at"
 check "refused: truncated keystore" refuses truncated "keystore"
 check "refused: empty keystore" refuses emptied "keystore"
-check "refused: damaged envelope" refuses bit_flipped "keystore"
+check "refused: edited envelope" refuses edited "keystore"
 check "refused: another keyring's keystore" refuses foreign_keystore 'belongs to keyring "foreign"'
 check "refused: no master key on the token" refuses no_master_key "has no secret key with id"
 check "refused: extractable master key" refuses extractable_master "cannot be a master key"

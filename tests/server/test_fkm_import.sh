@@ -23,7 +23,7 @@ made_by_file_key_management() { # NAME CIPHER BYTES
 
 # Rows that are only in the redo log when the server is killed.
 kill_with_work_to_recover() { # NAME
-    sql "$1" "CREATE TABLE t.$2 ENCRYPTED=YES AS SELECT seq FROM seq_1_to_500;
+    sql "$1" "CREATE TABLE t.$2 ENCRYPTED=YES AS SELECT seq FROM t.seq_1_to_500;
         UPDATE t.$2 SET seq = seq + 1000"
     server_kill "$1"
     rm -f "$WORK/$1/error.log"

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
@@ -356,6 +357,80 @@ static void test_known_key_is_a_hit(void **state)
     }
 }
 
+/* Short messages, odd pieces, ever new ivs under one key: what one message leaves in its context
+ * must not show in the next. */
+static void test_one_key_many_messages(void **state)
+{
+    struct message *m = *state;
+    randomize(m, 16, 0);
+    for (unsigned i = 0; i < 4000; i++) {
+        RAND_bytes(m->iv, IV);
+        m->len = (size_t)rand() % 70;
+        check_both_ways(&forms[i % FORMS], m, (size_t)rand() % 24);
+    }
+}
+
+static size_t allocations;
+
+static void *counting_malloc(size_t size, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
+    return malloc(size);
+}
+
+static void *counting_realloc(void *old, size_t size, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
+    return realloc(old, size);
+}
+
+static void plain_free(void *old, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    free(old);
+}
+
+struct allocation_counts {
+    struct message *m;
+    size_t new_key[FORMS], known_key[FORMS];
+};
+
+static void *thread_that_counts(void *context)
+{
+    struct allocation_counts *counts = context;
+    for (unsigned f = 0; f < FORMS; f++) {
+        size_t out, before = allocations;
+        randomize(counts->m, 16, 1000);
+        for (unsigned i = 0; i < 100; i++) {
+            RAND_bytes(counts->m->iv, IV);
+            size_t at_begin = allocations;
+            crypt(&forms[f], KR_PAGE_ENCRYPT, counts->m, counts->m->plain, 1000, 100,
+                  counts->m->out, &out);
+            counts->known_key[f] += i == 0 ? 0 : allocations - at_begin;
+        }
+        counts->new_key[f] = allocations - before;
+    }
+    return NULL;
+}
+
+/* In a thread of its own, so that the first operations find no context to reuse. */
+static void test_known_key_allocates_nothing(void **state)
+{
+    struct allocation_counts counts = {.m = *state};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, thread_that_counts, &counts), 0);
+    pthread_join(thread, NULL);
+    for (unsigned f = 0; f < FORMS; f++) {
+        assert_true(counts.new_key[f] > 0);
+        assert_int_equal(counts.known_key[f], 0);
+    }
+}
+
 /* Keys that differ in a single bit, in random order, more than the pool holds: each ciphertext must
  * be the right key's. */
 static void never_mixes_keys(struct message *m)
@@ -366,8 +441,8 @@ static void never_mixes_keys(struct message *m)
     for (unsigned i = 0; i < ROUNDS; i++) {
         unsigned key = (unsigned)rand() % KEYS;
         memcpy(m->key, base, 32);
-        m->key[key % 16] ^= (uint8_t)(1 << (key / 16));
         m->key_len = key_lengths[(unsigned)rand() % KEY_LENGTHS];
+        m->key[key % m->key_len] ^= (uint8_t)(1 << (key / 16));
         RAND_bytes(m->iv, IV);
         m->len = (size_t)rand() % 100;
         check_both_ways(&forms[(unsigned)rand() % FORMS], m, 0);
@@ -443,9 +518,13 @@ int main(void)
         cmocka_unit_test(test_damage_is_refused),
         cmocka_unit_test(test_nesting),
         cmocka_unit_test(test_known_key_is_a_hit),
+        cmocka_unit_test(test_one_key_many_messages),
+        cmocka_unit_test(test_known_key_allocates_nothing),
         cmocka_unit_test(test_pool_never_mixes_keys),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_end_of_thread_wipes_its_pool),
     };
+    if (!CRYPTO_set_mem_functions(counting_malloc, counting_realloc, plain_free))
+        return 1;
     return cmocka_run_group_tests(tests, new_message, free_message);
 }

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* One change of one key in the keystore. */
+#include "provider/change.h"
+
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum kr_status kr_change_run(struct kr_keyring *keyring, const char *ns, const char *id,
+                             const char *owner, kr_change_step step, void *context,
+                             struct kr_error *err)
+{
+    struct kr_change change = {.keyring = keyring, .ns = ns, .id = id, .owner = owner};
+    struct kr_keystore_options options = {
+        .path = keyring->keystore_path,
+        .keyring = keyring->name,
+        .writable = true,
+        .lock_timeout_ms = keyring->lock_timeout_ms,
+    };
+    KR_TRY(kr_token_login(keyring->token, err));
+    KR_TRY(kr_keystore_open(&options, &change.keystore, err));
+    enum kr_status status =
+        kr_keystore_set_manifest_key(change.keystore, keyring->manifest_key, err);
+    if (status == KR_OK)
+        status = kr_keystore_begin_write(change.keystore, err);
+    if (status == KR_OK)
+        status = step(&change, context, err);
+    if (status == KR_OK)
+        status = kr_keystore_commit(change.keystore, err);
+    kr_keystore_close(change.keystore);
+    return status;
+}
+
+struct presence {
+    const struct kr_change *change;
+    uint32_t latest;
+};
+
+static enum kr_status look_for(const struct kr_version_row *row, void *context,
+                               struct kr_error *err)
+{
+    (void)err;
+    struct presence *presence = context;
+    if (strcmp(row->id, presence->change->id) == 0 &&
+        strcmp(row->owner, presence->change->owner) == 0 && row->version > presence->latest)
+        presence->latest = row->version;
+    return KR_OK;
+}
+
+enum kr_status kr_change_latest(struct kr_change *change, uint32_t *ret, struct kr_error *err)
+{
+    struct presence presence = {.change = change};
+    KR_TRY(kr_keystore_each_version(change->keystore, change->ns, look_for, &presence, err));
+    *ret = presence.latest;
+    return KR_OK;
+}
+
+static enum kr_status read_back(struct kr_change *change, const struct kr_envelope_context *context,
+                                const uint8_t *blob, size_t blob_len, const uint8_t *payload,
+                                size_t len, struct kr_error *err)
+{
+    KR_SECRET uint8_t *opened = NULL;
+    size_t opened_len = 0;
+    KR_TRY(kr_envelope_open(change->keyring->token, context, blob, blob_len, &opened, &opened_len,
+                            err));
+    if (opened_len == len && CRYPTO_memcmp(opened, payload, len) == 0)
+        return KR_OK;
+    return kr_fail(err, KR_INTEGRITY, "the token unwrapped another key than it had wrapped");
+}
+
+static enum kr_status seal(struct kr_change *change, const struct kr_envelope_context *context,
+                           const uint8_t *payload, size_t len, uint8_t **ret, size_t *ret_len,
+                           struct kr_error *err)
+{
+    struct kr_master_row master;
+    KR_TRY(kr_keystore_current_master(change->keystore, &master, err));
+    KR_TRY(kr_keystore_count_wrap(change->keystore, &master.id, err));
+    uint8_t *blob = NULL;
+    size_t blob_len = 0;
+    KR_TRY(kr_envelope_seal(change->keyring->token, &master.id, master.mechanism, context, payload,
+                            len, &blob, &blob_len, err));
+    enum kr_status status = read_back(change, context, blob, blob_len, payload, len, err);
+    if (status != KR_OK) {
+        free(blob);
+        return status;
+    }
+    *ret = blob;
+    *ret_len = blob_len;
+    return KR_OK;
+}
+
+enum kr_status kr_change_add(struct kr_change *change, uint32_t step, const char *cipher,
+                             const uint8_t *payload, size_t len, uint32_t *ret_version,
+                             struct kr_error *err)
+{
+    uint32_t version;
+    KR_TRY(kr_keystore_next_version(change->keystore, change->ns, change->id, change->owner, step,
+                                    &version, err));
+    struct kr_envelope_context context =
+        kr_keyring_context(change->keyring, change->ns, change->id, change->owner, version, cipher);
+    uint8_t *blob = NULL;
+    size_t blob_len = 0;
+    KR_TRY(seal(change, &context, payload, len, &blob, &blob_len, err));
+    struct kr_version_row row = {.ns = change->ns,
+                                 .id = change->id,
+                                 .owner = change->owner,
+                                 .version = version,
+                                 .cipher = cipher,
+                                 .created = (int64_t)time(NULL),
+                                 .envelope = blob,
+                                 .envelope_len = blob_len};
+    enum kr_status status = kr_keystore_add_version(change->keystore, &row, err);
+    free(blob);
+    if (status == KR_OK)
+        *ret_version = version;
+    return status;
+}
