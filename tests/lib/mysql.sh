@@ -138,25 +138,13 @@ keyring_of_ours() { # NAME token|wrapped
     [[ $2 != token ]] || openssl_through_provider "$1"
 }
 
+# With the openssl.cnf that the build makes.
 openssl_through_provider() { # NAME
-    cp "$MYSQL_BUILD/lib/ossl-modules/p11keyring.so" "$WORK/lib/"
-    cat >"$WORK/$1/openssl.cnf" <<CNF
-openssl_conf = init
-[init]
-providers = providers
-alg_section = algorithms
-[providers]
-default = default
-p11keyring = p11keyring
-[default]
-activate = 1
-[p11keyring]
-module = $WORK/lib/p11keyring.so
-activate = 1
-[algorithms]
-default_properties = ?provider=p11keyring
-CNF
-    server_environment "$1" "OPENSSL_CONF=$WORK/$1/openssl.cnf"
+    mkdir -p "$WORK/lib/ossl-modules"
+    cp "$MYSQL_BUILD/lib/ossl-modules/p11keyring.so" "$WORK/lib/ossl-modules/"
+    cp "$MYSQL_BUILD/share/p11keyring/openssl.cnf" "$WORK/$1/"
+    server_environment "$1" "OPENSSL_CONF=$WORK/$1/openssl.cnf" \
+        "OPENSSL_MODULES=$WORK/lib/ossl-modules"
 }
 
 # --- running ---------------------------------------------------------------------------------------
