@@ -83,6 +83,38 @@ void kr_wipe(void *bytes, size_t len)
         explicit_bzero(bytes, len);
 }
 
+/* Copies of up to 64 bytes go through vector registers, where a key stays until something else
+ * passes through; a core dump holds the registers of every thread. */
+#if defined(__x86_64__)
+#define ZERO(n) "vpxorq %%zmm" #n ", %%zmm" #n ", %%zmm" #n "\n"
+__attribute__((target("avx512f"))) static void wipe_upper_registers(void)
+{
+    __asm__ volatile(ZERO(16) ZERO(17) ZERO(18) ZERO(19) ZERO(20) ZERO(21) ZERO(22) ZERO(23)
+                         ZERO(24) ZERO(25) ZERO(26) ZERO(27) ZERO(28) ZERO(29) ZERO(30) ZERO(31)::
+                             : "memory");
+}
+
+static void wipe_registers(void)
+{
+    if (__builtin_cpu_supports("avx"))
+        __asm__ volatile("vzeroall" ::
+                             : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+                               "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15",
+                               "memory");
+    if (__builtin_cpu_supports("avx512f"))
+        wipe_upper_registers();
+}
+#else
+/* The same copy of zeros takes the same way. */
+static void wipe_registers(void)
+{
+    static const uint8_t zeros[64];
+    uint8_t copy[sizeof(zeros)];
+    memcpy(copy, zeros, sizeof(zeros));
+    __asm__ volatile("" ::"r"(copy) : "memory");
+}
+#endif
+
 /* --- fork ----------------------------------------------------------------------------------------
  */
 
@@ -301,6 +333,7 @@ void kr_secret_free(void *secret)
     if (arena->used_bytes == 0 && (!arena->shared || other_is_empty(arena)))
         release_arena(arena);
     pthread_mutex_unlock(&lock);
+    wipe_registers();
 }
 
 char *kr_secret_dup(const void *bytes, size_t len)

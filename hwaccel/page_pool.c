@@ -106,24 +106,35 @@ static bool set_mask_key(struct kr_page_op *op, struct kr_shape shape, const uin
     if (!op->mask && !(op->mask = EVP_CIPHER_CTX_new()))
         return false;
     return EVP_EncryptInit_ex(op->mask, fetched_ecb[key_index(shape)], NULL, key, NULL) &&
-           pad_off(op->mask);
+           pad_off(op->mask) && pad_off(op->evp);
 }
 
-/* Where the shape stays, the context is kept and only its key schedule renewed. */
+static bool set_shape(struct kr_page_op *op, struct kr_shape shape, const uint8_t *key,
+                      const uint8_t *iv)
+{
+    if (!op->evp && !(op->evp = EVP_CIPHER_CTX_new()))
+        return false;
+    return EVP_CIPHER_CTX_reset(op->evp) &&
+           EVP_CipherInit_ex(op->evp, fetched[shape.mode][key_index(shape)], NULL, key, iv,
+                             shape.encrypt) &&
+           (shape.mode != KR_MODE_CBC || set_mask_key(op, shape, key));
+}
+
+static bool renew_key(struct kr_page_op *op, const uint8_t *key, const uint8_t *iv)
+{
+    return EVP_CipherInit_ex(op->evp, NULL, NULL, key, iv, -1) &&
+           (op->shape.mode != KR_MODE_CBC || EVP_EncryptInit_ex(op->mask, NULL, NULL, key, NULL));
+}
+
+/* Where the shape stays, the contexts are kept and only their key schedules renewed. */
 static bool set_key(struct kr_page_op *op, struct kr_shape shape, const uint8_t *key,
                     const uint8_t *iv)
 {
     bool same = memcmp(&op->shape, &shape, sizeof(shape)) == 0;
-    if (!op->evp && !(op->evp = EVP_CIPHER_CTX_new()))
+    if (!(same ? renew_key(op, key, iv) : set_shape(op, shape, key, iv))) {
+        op->shape = (struct kr_shape){0};
         return false;
-    op->shape = (struct kr_shape){0};
-    if (!same && !EVP_CIPHER_CTX_reset(op->evp))
-        return false;
-    if (!EVP_CipherInit_ex(op->evp, same ? NULL : fetched[shape.mode][key_index(shape)], NULL, key,
-                           iv, shape.encrypt))
-        return false;
-    if (shape.mode == KR_MODE_CBC && (!pad_off(op->evp) || !set_mask_key(op, shape, key)))
-        return false;
+    }
     memcpy(op->chain, iv, KR_AES_BLOCK);
     op->first_block_due = false;
     op->shape = shape;

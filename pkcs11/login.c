@@ -121,30 +121,20 @@ static enum kr_status fail_refused(const struct kr_token_options *options,
     return KR_AUTH;
 }
 
-/* The PIN together with the identity it was read under; a file that is replaced meanwhile is read
- * once more. */
+/* The identity is asked for after the PIN, since it is then that of what was read. */
 static enum kr_status read_pin(struct kr_pin_source *source, char *ret_identity,
                                struct login_args *ret, struct kr_error *err)
 {
-    char before[KR_PIN_IDENTITY_MAX] = "", after[KR_PIN_IDENTITY_MAX] = "";
+    KR_SECRET char *pin = NULL;
+    size_t len = 0;
 
-    for (int i = 0; i < 2; i++) {
-        KR_SECRET char *pin = NULL;
-        size_t len = 0;
-
-        KR_TRY(kr_pin_source_identity(source, before, err));
-        KR_TRY(kr_pin_source_read(source, &pin, &len, err));
-        KR_TRY(kr_pin_source_identity(source, after, err));
-        if (len >= sizeof(ret->pin))
-            return kr_fail(err, KR_CONFIG, "the PIN from %s is longer than %d bytes",
-                           kr_pin_source_name(source), KR_PIN_MAX);
-        memcpy(ret->pin, pin, len);
-        ret->len = len;
-        if (strcmp(before, after) == 0)
-            break;
-    }
-    memcpy(ret_identity, after, sizeof(after));
-    return KR_OK;
+    KR_TRY(kr_pin_source_read(source, &pin, &len, err));
+    if (len >= sizeof(ret->pin))
+        return kr_fail(err, KR_CONFIG, "the PIN from %s is longer than %d bytes",
+                       kr_pin_source_name(source), KR_PIN_MAX);
+    memcpy(ret->pin, pin, len);
+    ret->len = len;
+    return kr_pin_source_identity(source, ret_identity, err);
 }
 
 static enum kr_status attempt(struct kr_token *token, const struct kr_token_options *options,

@@ -39,12 +39,12 @@ static void gcm_params_fill(struct gcm_params *p, const uint8_t *iv, const struc
     memcpy(p->iv, iv, GCM_IV);
     memcpy(p->aad, gcm_aad_prefix, prefix);
     memcpy(p->aad + prefix, id->bytes, id->len);
-    p->gcm = (CK_GCM_PARAMS){.iv_ptr = p->iv,
-                             .iv_len = GCM_IV,
-                             .iv_bits = 8 * GCM_IV,
-                             .aad_ptr = p->aad,
-                             .aad_len = prefix + id->len,
-                             .tag_bits = 8 * GCM_TAG};
+    p->gcm = (CK_GCM_PARAMS){.pIv = p->iv,
+                             .ulIvLen = GCM_IV,
+                             .ulIvBits = 8 * GCM_IV,
+                             .pAAD = p->aad,
+                             .ulAADLen = prefix + id->len,
+                             .ulTagBits = 8 * GCM_TAG};
     p->mechanism = (CK_MECHANISM){CKM_AES_GCM, &p->gcm, sizeof(p->gcm)};
 }
 
@@ -183,7 +183,7 @@ static enum kr_status kwp_wrap(struct kr_session *s, CK_OBJECT_HANDLE master, co
 }
 
 /* Tokens disagree about what an unwrap template may say: from the fullest to the barest, and with
- * the length (Luna before firmware 7.9.3). The step that worked is the first one next time. */
+ * the length (Luna before firmware 7.9.3). */
 static CK_RV unwrap_object(struct kr_session *s, CK_OBJECT_HANDLE master, const uint8_t *wrapped,
                            size_t wrapped_len, CK_OBJECT_HANDLE *ret)
 {
@@ -205,12 +205,8 @@ static CK_RV unwrap_object(struct kr_session *s, CK_OBJECT_HANDLE master, const 
     CK_RV rv = CKR_OK;
 
     for (unsigned i = 0; i < STEPS; i++) {
-        unsigned step = (s->unwrap_template + i) % STEPS;
-
         rv = P11(s, C_UnwrapKey, s->handle, &kwp, master, (uint8_t *)wrapped, wrapped_len,
-                 ladder[step].template, ladder[step].count, ret);
-        if (rv == CKR_OK)
-            s->unwrap_template = step;
+                 ladder[i].template, ladder[i].count, ret);
         if (rv != CKR_ATTRIBUTE_READ_ONLY && rv != CKR_TEMPLATE_INCONSISTENT &&
             rv != CKR_TEMPLATE_INCOMPLETE)
             break;

@@ -230,20 +230,6 @@ static void finalise(struct kr_module *m, struct kr_worker *worker)
     }
 }
 
-enum kr_status kr_module_load(struct kr_module *m, struct kr_worker *worker,
-                              CK_FUNCTION_LIST **ret_functions, struct kr_error *err)
-{
-    enum kr_status status;
-
-    if (!enter(m, worker))
-        return fail_busy(m, err);
-    status = load(m, worker, err);
-    if (status == KR_OK)
-        *ret_functions = m->p11;
-    leave(m);
-    return status;
-}
-
 /* Counts connections under the lock, for the child of a fork reads them there. */
 static unsigned add_connections(struct kr_module *m, int change)
 {

@@ -29,10 +29,6 @@ const char *kr_module_path(const struct kr_module *module);
 /* --- on a worker thread; each call into the module is stamped on `worker` -----------------------
  */
 
-/* Loads the module if needed: *ret_functions stays valid. */
-KR_MUST_USE enum kr_status kr_module_load(struct kr_module *module, struct kr_worker *worker,
-                                          CK_FUNCTION_LIST **ret_functions, struct kr_error *err);
-
 /* Loads and initialises it for one more connection. Each success is undone by kr_module_detach().
  */
 KR_MUST_USE enum kr_status kr_module_attach(struct kr_module *module, struct kr_worker *worker,

@@ -30,7 +30,6 @@ struct kr_session {
     struct kr_key_entry *keys; /* sorted by id */
     size_t key_count;
     bool keys_known, keys_fresh; /* searched at all / by this very job */
-    unsigned unwrap_template;    /* the step of the template ladder that worked */
 };
 
 struct kr_session *kr_session_new(struct kr_worker *worker, struct kr_module *module,

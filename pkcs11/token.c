@@ -242,7 +242,8 @@ enum kr_status kr_token_run(struct kr_token *t, enum kr_need need, struct kr_job
     was_connected = t->connected;
     status = run_once(t, need, job, err);
     if (was_connected && worth_another_try(t, status)) {
-        kr_log(KR_LOG_NOTE, "the token failed (%s): connecting again", err->text);
+        if (kr_token_is_up(t))
+            kr_log(KR_LOG_NOTE, "the token failed (%s): connecting again", err->text);
         t->connected = t->logged_in = false;
         kr_session_pause();
         status = run_once(t, need, job, err);

@@ -5,6 +5,7 @@
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum kr_status kr_change_run(struct kr_keyring *keyring, const char *ns, const char *id,
                              const char *owner, kr_change_step step, void *context,
@@ -106,6 +107,7 @@ enum kr_status kr_change_add(struct kr_change *change, uint32_t step, const char
                                  .owner = change->owner,
                                  .version = version,
                                  .cipher = cipher,
+                                 .created = (int64_t)time(NULL),
                                  .envelope = blob,
                                  .envelope_len = blob_len};
     enum kr_status status = kr_keystore_add_version(change->keystore, &row, err);

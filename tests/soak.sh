@@ -13,13 +13,14 @@ Parts, all of them by default: ${PARTS[*]}
 TEXT
 }
 
-PARTS=(packages build server cli fuzz tsan bench)
+PARTS=(packages build unit server cli fuzz tsan bench)
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 export P11K_BUILD=${P11K_BUILD:-$ROOT/build/test}
 export P11K_ROWS=${P11K_ROWS:-200000}
 export P11K_CRASHES=${P11K_CRASHES:-40}
 export P11K_CHANGES=${P11K_CHANGES:-150}
 export P11K_KILLS=${P11K_KILLS:-500}
+export P11K_SOAK=1
 FUZZ_SECONDS=${P11K_FUZZ_SECONDS:-60}
 failures=()
 
@@ -35,24 +36,27 @@ part_packages() { "$ROOT/tests/lib/packages.sh" soak; }
 
 part_build() { build "$P11K_BUILD" -DP11K_WERROR=ON; }
 
+part_unit() { "$ROOT/tests/run.sh" unit token; }
+
 part_server() { "$ROOT/tests/run.sh" server; }
 
 part_cli() { "$ROOT/tests/run.sh" cli; }
 
-# Fuzzers are built by clang, with the sanitizers; a corpus in tests/fuzz/corpus/NAME is its start.
+# Fuzzers are built by clang, with the sanitizers, and start from tests/fuzz/corpus/NAME. New inputs
+# stay in build/fuzz/found; one that crashes is kept there as crash-*.
 part_fuzz() {
-    local fuzzer name rc=0
-    build "$ROOT/build/fuzz" -DCMAKE_C_COMPILER=clang -DP11K_FUZZ=ON \
+    local folder=$ROOT/build/fuzz fuzzer name rc=0
+    build "$folder" -DCMAKE_C_COMPILER=clang -DP11K_FUZZ=ON \
         -DP11K_SANITIZE=address,undefined || return
-    for fuzzer in "$ROOT/build/fuzz/bin"/fuzz_*; do
-        name=$(basename "$fuzzer")
+    for fuzzer in "$folder/bin"/fuzz_*; do
+        name=${fuzzer##*/fuzz_}
         printf '%s, %d s: ' "$name" "$FUZZ_SECONDS"
-        mkdir -p "$ROOT/build/fuzz/found/$name"
-        if "$fuzzer" -max_total_time="$FUZZ_SECONDS" -artifact_prefix="$ROOT/build/fuzz/found/$name/" \
-            "$ROOT/build/fuzz/found/$name" "$ROOT/tests/fuzz/corpus/$name" >"$ROOT/build/fuzz/$name.log" 2>&1; then
-            tail -n 1 "$ROOT/build/fuzz/$name.log"
+        mkdir -p "$folder/found/$name"
+        if "$fuzzer" -max_total_time="$FUZZ_SECONDS" -artifact_prefix="$folder/found/$name/" \
+            "$folder/found/$name" "$ROOT/tests/fuzz/corpus/$name" >"$folder/$name.log" 2>&1; then
+            tail -n 1 "$folder/$name.log"
         else
-            tail -n 40 "$ROOT/build/fuzz/$name.log"
+            tail -n 40 "$folder/$name.log"
             rc=1
         fi
     done

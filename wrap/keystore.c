@@ -83,16 +83,17 @@ static void close_keystore(struct kr_keystore **keystore)
 static enum kr_status new_handle(const struct kr_keystore_options *options,
                                  struct kr_keystore **ret, struct kr_error *err)
 {
-    KEYSTORE_OWNED struct kr_keystore *keystore = calloc(1, sizeof(*keystore));
-    if (!keystore)
+    struct kr_keystore *keystore = calloc(1, sizeof(*keystore));
+    char *path = strdup(options->path);
+    if (!keystore || !path) {
+        free(keystore);
+        free(path);
         return kr_fail_memory(err);
-    keystore->path = strdup(options->path);
-    if (!keystore->path)
-        return kr_fail_memory(err);
+    }
+    keystore->path = path;
     keystore->sql.lock_timeout_ms = options->lock_timeout_ms;
     keystore->writable = options->writable;
     *ret = keystore;
-    keystore = NULL;
     return KR_OK;
 }
 

@@ -10,7 +10,9 @@
  * manifest key that is itself sealed in an envelope; each commit renews it and kr_keystore_verify()
  * checks it, so that any edit of rows by other hands is seen.
  *
- * A handle is used by one thread at a time. After a fork the child opens its own.
+ * A handle is used by one thread at a time. After a fork the child opens its own. While a handle is
+ * open, nothing else in the process opens and closes the file itself: that would drop the handle's
+ * locks (POSIX record locks).
  */
 #ifndef P11K_WRAP_KEYSTORE_H
 #define P11K_WRAP_KEYSTORE_H

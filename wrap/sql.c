@@ -5,6 +5,9 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
 
 /* The largest value is an envelope of some 17 KiB; nothing else in a keystore comes near. */
 enum { LONGEST_VALUE = 256 * 1024, LONGEST_STATEMENT = 16 * 1024 };
@@ -144,6 +147,20 @@ static void harden(sqlite3 *db)
     sqlite3_limit(db, SQLITE_LIMIT_WORKER_THREADS, 0);
 }
 
+/* SQLite's own handler soon sleeps 100 ms at a time, and starves beside writers in a loop. */
+static int wait_for_lock(void *context, int attempts)
+{
+    struct kr_sql *sql = context;
+    const uint64_t now = kr_now_ms();
+    if (attempts == 0)
+        sql->wait_until = now + sql->lock_timeout_ms;
+    if (now >= sql->wait_until)
+        return 0;
+    /* Not in step with the others that wait. */
+    usleep(1000 + (useconds_t)(now * 7 + (uint64_t)getpid()) % 3000);
+    return 1;
+}
+
 /* EXTRA: as FULL, and the directory is synced after the journal is deleted, so that a commit that
  * was acknowledged is not rolled back by a journal that a power failure brought back. */
 static enum kr_status configure(const struct kr_sql *sql, struct kr_error *err)
@@ -167,7 +184,7 @@ enum kr_status kr_sql_open(struct kr_sql *sql, const char *path, int flags, stru
     enum kr_status status;
     if (rc == SQLITE_OK) {
         harden(sql->db);
-        sqlite3_busy_timeout(sql->db, (int)sql->lock_timeout_ms);
+        sqlite3_busy_handler(sql->db, wait_for_lock, sql);
         status = configure(sql, err);
     } else {
         status =

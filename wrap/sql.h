@@ -17,9 +17,11 @@ struct kr_sql {
     sqlite3 *db;
     const char *path; /* borrowed; for messages */
     unsigned lock_timeout_ms;
+    uint64_t wait_until; /* when the wait for a lock that is going on gives up */
 };
 
-/* Opens a file that exists; `flags` are SQLITE_OPEN_ flags. `sql->db` is NULL after a failure. */
+/* Opens a file that exists; `flags` are SQLITE_OPEN_ flags. `sql->db` is NULL after a failure;
+ * `sql` must stay where it is. */
 KR_MUST_USE enum kr_status kr_sql_open(struct kr_sql *sql, const char *path, int flags,
                                        struct kr_error *err);
 void kr_sql_close(struct kr_sql *sql);

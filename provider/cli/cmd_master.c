@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* master create, adopt, list. */
 #include <errno.h>
+#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -68,6 +69,18 @@ static void warn_others(struct cli *cli, unsigned others)
              "master keys protect are in it and nowhere else");
 }
 
+static enum kr_status check_directory(const char *keystore, struct kr_error *err)
+{
+    char *copy = strdup(keystore);
+    const char *dir = copy ? dirname(copy) : NULL;
+    enum kr_status status = dir ? KR_OK : kr_fail_memory(err);
+
+    if (dir && access(dir, W_OK | X_OK) != 0)
+        status = kr_fail(err, KR_IO, "cannot make a file in %s: %s", dir, strerror(errno));
+    free(copy);
+    return status;
+}
+
 /* Everything that can fail for a reason of its own, without a change. */
 static enum kr_status rehearse(struct cli *cli, const char *adopt_uri, struct kr_error *err)
 {
@@ -78,6 +91,7 @@ static enum kr_status rehearse(struct cli *cli, const char *adopt_uri, struct kr
 
     if (access(keystore, F_OK) == 0)
         return kr_fail(err, KR_REFUSED, "the keystore %s exists already", keystore);
+    KR_TRY(check_directory(keystore, err));
     KR_TRY(cli_open_token(cli, &token, err));
     KR_TRY(kr_master_list(token.token, &found, &count, err));
     unsigned named = count_named(found, count, cli->config->keyring.name);

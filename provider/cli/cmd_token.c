@@ -3,6 +3,7 @@
 #include <p11-kit/pkcs11.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 #include "pkcs11/admin.h"
@@ -80,6 +81,9 @@ static enum kr_status print_initialised(struct cli *cli, const struct kr_token_i
         puts(uri);
         cli_note("write this as uri into the [token:NAME] section of the configuration");
     }
+    if (geteuid() == 0) /* else cli_load_config() has gone on as the keystore's owner */
+        cli_note("made as root, since no keystore in another user's folder is configured: see that "
+                 "the server's user can use the token");
     free(uri);
     return KR_OK;
 }

@@ -158,7 +158,7 @@ void cli_print_fields(const json_t *object, const struct cli_column *columns)
     char buffer[32];
 
     for (; columns->key; columns++)
-        printf("%-18s %s\n", columns->title,
+        printf("%-21s %s\n", columns->title,
                value_text(json_object_get(object, columns->key), buffer, sizeof buffer));
 }
 

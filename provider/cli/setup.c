@@ -118,11 +118,21 @@ static enum kr_status apply_options(struct cli *cli, struct kr_error *err)
     return KR_OK;
 }
 
+static void log_config(const struct kr_config *config)
+{
+    kr_log(KR_LOG_DEBUG, "configuration %s: keyring '%s', keystore %s, token %s, module %s",
+           config->path ? config->path : "(options alone)", config->keyring.name,
+           config->keyring.keystore ? config->keyring.keystore : "(none)",
+           config->token.uri ? config->token.uri : "(none)",
+           config->token.module ? config->token.module : "(none)");
+}
+
 enum kr_status cli_load_config(struct cli *cli, struct kr_error *err)
 {
     KR_TRY(kr_config_load(cli->values[OPT_CONFIG], &cli->config, err));
     KR_TRY(apply_options(cli, err));
     kr_secret_set_policy(cli->config->keyring.lock_memory);
+    log_config(cli->config);
     return become_keystore_owner(cli->config->keyring.keystore, err);
 }
 

@@ -17,13 +17,15 @@ bool kr_begins_as_handle(const uint8_t *key, size_t len)
 /* Longer keys are made of several (XTS, SIV). */
 static bool holds_handle(const uint8_t *key, size_t len)
 {
-#ifdef P11K_TEST_NO_GUARD
-    return false;
-#endif
+#ifndef P11K_TEST_NO_GUARD
     for (size_t at = 0; key && at < len; at += KR_HANDLE_BYTES) {
         if (kr_begins_as_handle(key + at, len - at))
             return true;
     }
+#else
+    (void)key;
+    (void)len;
+#endif
     return false;
 }
 
@@ -37,11 +39,11 @@ static int checked_init(init_fn *init, void *ctx, const unsigned char *key, size
 
 /* An init function is told its context but not its cipher, so each pair that the inner provider
  * has (about a dozen: most ciphers share theirs) gets functions of its own. */
+/* clang-format off */
 #define EACH_SLOT(X)                                                                               \
-    X(0)                                                                                           \
-    X(1)                                                                                           \
-    X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) X(17) X(18)  \
-        X(19) X(20) X(21) X(22) X(23) X(24) X(25) X(26) X(27) X(28) X(29) X(30) X(31)
+    X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)          \
+    X(16) X(17) X(18) X(19) X(20) X(21) X(22) X(23) X(24) X(25) X(26) X(27) X(28) X(29) X(30) X(31)
+/* clang-format on */
 enum { SLOTS = 32 };
 
 static struct pair {

@@ -132,7 +132,7 @@ static int update_with_handle(struct context *ctx, uint8_t *out, size_t *ret_len
     bool ok = fault == 0 ? kr_registration_perform(ctx->handle, ctx->op,
                                                    forms[ctx->kind].iv_len > 0 ? ctx->iv : NULL, in,
                                                    len, result)
-                         : refuse(ctx, (enum kr_refusal)fault);
+                         : kr_refuse((enum kr_refusal)fault);
     forget_handle(ctx);
     ctx->life = ok ? DONE : REFUSED;
     if (ok)
@@ -263,56 +263,49 @@ static int get_ctx_params(void *vctx, OSSL_PARAM params[])
     return ctx->functions->get_ctx_params(ctx->inner, params);
 }
 
-static void *inner_of(void *vctx)
+static const OSSL_PARAM *gettable(enum kr_handle_cipher kind, const struct context *ctx,
+                                  void *provctx)
 {
-    return vctx ? ((struct context *)vctx)->inner : NULL;
+    const OSSL_PARAM *list =
+        inner_ciphers[kind].gettable_ctx_params(ctx ? ctx->inner : NULL, provctx);
+    return list;
+}
+
+static const OSSL_PARAM *settable(enum kr_handle_cipher kind, const struct context *ctx,
+                                  void *provctx)
+{
+    const OSSL_PARAM *list =
+        inner_ciphers[kind].settable_ctx_params(ctx ? ctx->inner : NULL, provctx);
+    return list;
 }
 
 /* Called without a context at times, so each cipher has its own. */
-static void *ecb_newctx(void *provctx)
-{
-    return new_context(provctx, KR_HANDLE_CIPHER_ECB);
-}
-
-static void *cbc_newctx(void *provctx)
-{
-    return new_context(provctx, KR_HANDLE_CIPHER_CBC);
-}
-
-static const OSSL_PARAM *ecb_gettable_ctx_params(void *ctx, void *provctx)
-{
-    return inner_ciphers[KR_HANDLE_CIPHER_ECB].gettable_ctx_params(inner_of(ctx), provctx);
-}
-
-static const OSSL_PARAM *cbc_gettable_ctx_params(void *ctx, void *provctx)
-{
-    return inner_ciphers[KR_HANDLE_CIPHER_CBC].gettable_ctx_params(inner_of(ctx), provctx);
-}
-
-static const OSSL_PARAM *ecb_settable_ctx_params(void *ctx, void *provctx)
-{
-    return inner_ciphers[KR_HANDLE_CIPHER_ECB].settable_ctx_params(inner_of(ctx), provctx);
-}
-
-static const OSSL_PARAM *cbc_settable_ctx_params(void *ctx, void *provctx)
-{
-    return inner_ciphers[KR_HANDLE_CIPHER_CBC].settable_ctx_params(inner_of(ctx), provctx);
-}
-
-#define ENTRY(id, function)                                                                        \
+#define FUNCTIONS_OF(name, kind)                                                                   \
+    static void *name##_newctx(void *provctx)                                                      \
     {                                                                                              \
-        OSSL_FUNC_CIPHER_##id, (void (*)(void))function                                            \
+        return new_context(provctx, kind);                                                         \
+    }                                                                                              \
+    static const OSSL_PARAM *name##_gettable_ctx_params(void *ctx, void *provctx)                  \
+    {                                                                                              \
+        return gettable(kind, ctx, provctx);                                                       \
+    }                                                                                              \
+    static const OSSL_PARAM *name##_settable_ctx_params(void *ctx, void *provctx)                  \
+    {                                                                                              \
+        return settable(kind, ctx, provctx);                                                       \
     }
+FUNCTIONS_OF(ecb, KR_HANDLE_CIPHER_ECB)
+FUNCTIONS_OF(cbc, KR_HANDLE_CIPHER_CBC)
+
+/* clang-format off */
+#define ENTRY(id, function) {OSSL_FUNC_CIPHER_##id, (void (*)(void))function}
 #define REPLACEMENTS(name)                                                                         \
     ENTRY(NEWCTX, name##_newctx), ENTRY(FREECTX, freectx), ENTRY(DUPCTX, dupctx),                  \
-        ENTRY(ENCRYPT_INIT, encrypt_init), ENTRY(DECRYPT_INIT, decrypt_init),                      \
-        ENTRY(UPDATE, update), ENTRY(FINAL, final), ENTRY(CIPHER, cipher),                         \
-        ENTRY(GET_CTX_PARAMS, get_ctx_params), ENTRY(SET_CTX_PARAMS, set_ctx_params),              \
-        ENTRY(GETTABLE_CTX_PARAMS, name##_gettable_ctx_params),                                    \
-        ENTRY(SETTABLE_CTX_PARAMS, name##_settable_ctx_params),                                    \
-    {                                                                                              \
-        0, NULL                                                                                    \
-    }
+    ENTRY(ENCRYPT_INIT, encrypt_init), ENTRY(DECRYPT_INIT, decrypt_init),                          \
+    ENTRY(UPDATE, update), ENTRY(FINAL, final), ENTRY(CIPHER, cipher),                             \
+    ENTRY(GET_CTX_PARAMS, get_ctx_params), ENTRY(SET_CTX_PARAMS, set_ctx_params),                  \
+    ENTRY(GETTABLE_CTX_PARAMS, name##_gettable_ctx_params),                                        \
+    ENTRY(SETTABLE_CTX_PARAMS, name##_settable_ctx_params), {0, NULL}
+/* clang-format on */
 
 static const OSSL_DISPATCH replacements[KR_HANDLE_CIPHERS][KR_CIPHER_FUNCTIONS] = {
     {REPLACEMENTS(ecb)}, {REPLACEMENTS(cbc)}};

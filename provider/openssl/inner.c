@@ -76,13 +76,18 @@ static void write_dispatch(kr_function **functions, const OSSL_DISPATCH *replace
     *out = (OSSL_DISPATCH){0, NULL};
 }
 
+static void collect(const OSSL_DISPATCH *entry, kr_function **ret_functions)
+{
+    for (; entry->function_id != 0; entry++) {
+        if (entry->function_id < KR_CIPHER_FUNCTIONS)
+            ret_functions[entry->function_id] = entry->function;
+    }
+}
+
 static bool offer(const OSSL_ALGORITHM *theirs, size_t *count, unsigned *kinds)
 {
     kr_function *functions[KR_CIPHER_FUNCTIONS] = {NULL};
-    for (const OSSL_DISPATCH *entry = theirs->implementation; entry->function_id != 0; entry++) {
-        if (entry->function_id < KR_CIPHER_FUNCTIONS)
-            functions[entry->function_id] = entry->function;
-    }
+    collect(theirs->implementation, functions);
     if (key_bytes(functions) < KR_HANDLE_BYTES)
         return true;
     const OSSL_DISPATCH *replacements = replacements_for(theirs, functions, kinds);

@@ -19,6 +19,7 @@ create_list_show() {
     equal "true 2" "$(json '"\(.verified) \(.keys | length)"')" "verified, keys"
     expect 0 key show 1 --json
     is_json p11keyring.key.show/1
+    json ".key_versions[0].created" | grep -q "^$(date -u +%Y)-"
     equal "1 256 aes-cbc" "$(json '.key_versions[0] | "\(.version) \(.bits) \(.cipher)"')" "version"
 }
 
@@ -80,6 +81,7 @@ dry_runs_change_nothing() {
 options_anywhere() {
     expect 0 --json key --verbose list
     is_json p11keyring.key.list/1
+    contains "$ERR" "p11keyring: debug: configuration $P11KEYRING_CONF"
     expect 0 --keystore "$KEYRING/keyring/test.keystore" key list --module "$SOFTHSM_MODULE"
 }
 

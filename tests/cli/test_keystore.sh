@@ -212,6 +212,8 @@ read_only_directory() {
     chmod 500 "$KEYRING/keyring"
     expect 0 key list
     refuses 1 "" "" key create 5
+    refuses 1 "$KEYRING/keyring" "" master create --keystore "$KEYRING/keyring/new"
+    refuses 1 "$KEYRING/keyring" "" master create --keystore "$KEYRING/keyring/new" -n
     expect 0 key list
     chmod 700 "$KEYRING/keyring"
     expect 0 key create 5

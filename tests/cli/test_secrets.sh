@@ -109,16 +109,17 @@ too_little_memory_to_lock() {
     )
 }
 
-belongs_to_root() { [[ $(stat -c %U "$1") == root ]]; }
+is_closed() { # PID: what is not dumpable belongs to root in /proc
+    [[ $(<"/proc/$1/comm") == p11keyring && $(stat -c %U "/proc/$1/mem") == root ]] &&
+        grep -q '^Max core file size *0 *0' "/proc/$1/limits"
+}
 
 nobody_else_may_trace() {
-    # What is not dumpable belongs to root in /proc.
     mkfifo "$WORK/trace.in"
     "${AS_SERVER[@]}" "$WORK/bin/p11keyring" key create 9 --import-hex-from - \
         <"$WORK/trace.in" >/dev/null 2>&1 &
     exec 9>"$WORK/trace.in"
-    eventually 10 belongs_to_root "/proc/$!/mem"
-    grep -q '^Max core file size *0 *0' "/proc/$!/limits"
+    eventually 10 is_closed $!
     exec 9>&-
     wait || true
 }

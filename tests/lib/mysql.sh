@@ -69,7 +69,7 @@ server_conf() { # NAME
 basedir = /usr
 datadir = $dir/data
 socket = $dir/socket
-pid-file = $dir/data/mysqld.pid
+pid-file = $dir/data/pid
 log-error = $dir/error.log
 log-error-verbosity = 3
 tmpdir = $dir/tmp
@@ -138,48 +138,55 @@ keyring_of_ours() { # NAME token|wrapped
     [[ $2 != token ]] || openssl_through_provider "$1"
 }
 
+# With the openssl.cnf that the build makes.
 openssl_through_provider() { # NAME
-    cp "$MYSQL_BUILD/lib/ossl-modules/p11keyring.so" "$WORK/lib/"
-    cat >"$WORK/$1/openssl.cnf" <<CNF
-openssl_conf = init
-[init]
-providers = providers
-alg_section = algorithms
-[providers]
-default = default
-p11keyring = p11keyring
-[default]
-activate = 1
-[p11keyring]
-module = $WORK/lib/p11keyring.so
-activate = 1
-[algorithms]
-default_properties = ?provider=p11keyring
-CNF
-    server_environment "$1" "OPENSSL_CONF=$WORK/$1/openssl.cnf"
+    mkdir -p "$WORK/lib/ossl-modules"
+    cp "$MYSQL_BUILD/lib/ossl-modules/p11keyring.so" "$WORK/lib/ossl-modules/"
+    cp "$MYSQL_BUILD/share/p11keyring/openssl.cnf" "$WORK/$1/"
+    server_environment "$1" "OPENSSL_CONF=$WORK/$1/openssl.cnf" \
+        "OPENSSL_MODULES=$WORK/lib/ossl-modules"
 }
 
 # --- running ---------------------------------------------------------------------------------------
 
-# Starts without waiting; the error log of this start begins anew. The server must find the
-# configuration through its own component's file and the environment that the test gave it.
-server_launch() { # NAME [option...]
-    local dir=$WORK/$1 environment
+# Stops a server that runs, and lets the error log of the next start begin anew.
+server_prepare() { # NAME
+    local dir=$WORK/$1
     server_stop "$1"
-    shift
     rm -f "$dir/error.log" "$dir/socket.lock" # that of a killed server, perhaps not reaped yet
     : >"$dir/error.log"
     own "$dir/error.log"
+}
+
+# Replaces this process. The server must find its configuration through its own component's file and
+# the environment that the test gave it.
+server_exec() { # NAME USER [option...]
+    local dir=$WORK/$1 user=$2 environment
+    shift 2
     mapfile -t environment <"$dir/env"
-    (
-        ulimit -c 0
-        cd "$dir" || exit 1
-        unset P11KEYRING_CONF SOFTHSM2_CONF
-        exec "$MYSQL_ROOT_SH" run -b "$WORK" -u "$RUN_AS" -- env "${environment[@]}" \
-            "$dir/bin/mysqld" --defaults-file="$dir/my.cnf" "$@" >"$dir/stdout" 2>&1 </dev/null
-    ) &
-    echo $! >"$dir/server.pid"
+    ulimit -c 0
+    cd "$dir" || exit 1
+    unset P11KEYRING_CONF SOFTHSM2_CONF
+    exec "$MYSQL_ROOT_SH" run -b "$WORK" -u "$user" -- env "${environment[@]}" \
+        "$dir/bin/mysqld" --defaults-file="$dir/my.cnf" "$@" >"$dir/stdout" 2>&1 </dev/null
+}
+
+# Starts without waiting, as $SERVER_USER.
+server_launch() { # NAME [option...]
+    server_prepare "$1"
+    (server_exec "$1" "${SERVER_USER:-$RUN_AS}" "${@:2}") &
+    echo $! >"$WORK/$1/server.pid"
     disown
+}
+
+# As the system's start scripts did: from root, in the background, as another user.
+server_daemonize() { # NAME [option...]
+    server_prepare "$1"
+    (server_exec "$1" root --daemonize --user="$RUN_AS" "${@:2}") || {
+        tail -n 25 "$WORK/$1/error.log" "$WORK/$1/stdout" >&2
+        die "server $1 did not start"
+    }
+    cp "$WORK/$1/data/pid" "$WORK/$1/server.pid"
 }
 
 # The server must end by itself, saying TEXT in its error log.
@@ -190,15 +197,9 @@ server_refuses() { # NAME TEXT [option...]
 }
 
 # The client joins the server's mount namespace: that is much quicker than making another.
-sql() { # NAME [STATEMENT] [client options...]
-    local name=$1 args
-    shift
-    args=(--defaults-file="$WORK/$name/my.cnf" --batch --skip-column-names)
-    if (($#)); then
-        args+=(-e "$1")
-        shift
-    fi
-    nsenter --target "$(server_pid "$name")" --mount --root mysql "${args[@]}" "$@"
+sql() { # NAME [STATEMENT [client options...]]; an empty statement means stdin
+    nsenter --target "$(server_pid "$1")" --mount --root mysql \
+        --defaults-file="$WORK/$1/my.cnf" --batch --skip-column-names ${2:+-e "$2"} "${@:3}"
 }
 
 # The statement must fail; TEXT is in its error.
@@ -297,6 +298,10 @@ same_checksums() { # NAME FILE-OF-CHECKSUMS
 keyring_ids() { # NAME [LIKE]
     sql "$1" "SELECT key_id FROM performance_schema.keyring_keys
         WHERE key_id LIKE '${2:-%}' ORDER BY 1"
+}
+
+component() {
+    if [[ $KIND == file ]]; then echo component_keyring_file; else echo component_keyring_pkcs11; fi
 }
 
 # Where the keyring's files are, which its server must be able to write.

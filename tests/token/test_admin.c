@@ -2,6 +2,7 @@
 /* Token administration. */
 #include "check.h"
 
+#include "base/clock.h"
 #include "pkcs11/admin.h"
 
 #include <stdio.h>
@@ -137,25 +138,34 @@ static void refuses_what_is_no_module(void **state)
     assert_error(&err, KR_CONFIG, "no PKCS#11 module", "option module");
 }
 
-static void gives_up_on_a_module_that_hangs(void **state)
+static int init_on_a_hanging_module(void *argument)
 {
-    static const char *const names[] = {"C_Initialize", "C_GetTokenInfo", "C_InitToken",
-                                        "C_InitPIN"};
+    const char *name = argument;
     struct kr_error err = KR_ERROR_INIT;
     struct kr_token_info info;
+    uint64_t started = kr_now_ms();
+
+    mock_rules("hang %s\n", name);
+    MUST(kr_admin_init_token(P11K_MOCK, 300, KR_ADMIN_ANY_SLOT, name, f.so_pin, f.pin, &info,
+                             &err) == KR_TOKEN_UNAVAILABLE);
+    MUST(strstr(err.text, name) && strstr(err.text, "did not return"));
+    MUST(kr_now_ms() - started < 2000);
+    mock_rules("%s", "");
+    return 0;
+}
+
+/* In child processes: what a hung call holds is left to it, which a leak check would find. */
+static void gives_up_on_a_module_that_hangs(void **state)
+{
+    static char names[][16] = {"C_Initialize", "C_GetTokenInfo", "C_InitToken", "C_Login",
+                               "C_InitPIN"};
+    int code;
 
     (void)state;
-    for (size_t i = 0; i < 3; i++) {
-        char label[8];
-
-        snprintf(label, sizeof(label), "hung%zu", i);
-        mock_rules("hang %s\n", names[i]);
-        assert_int_equal(kr_admin_init_token(P11K_MOCK, 200, KR_ADMIN_ANY_SLOT, label, f.so_pin,
-                                             f.pin, &info, &err),
-                         KR_TOKEN_UNAVAILABLE);
-        assert_error(&err, KR_TOKEN_UNAVAILABLE, names[i], "timeout");
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        check_together(1, init_on_a_hanging_module, names[i], &code);
+        assert_int_equal(code, 0);
     }
-    mock_rules("%s", "");
 }
 
 int main(void)

@@ -131,6 +131,26 @@ static void makes_no_second_key_after_a_loss(void **state)
 /* --- finding ------------------------------------------------------------------------------------
  */
 
+/* A key that is not there does not cost a second search right after the first. */
+static void searches_once_for_what_is_missing(void **state)
+{
+    struct kr_token_options options = check_options(&f, P11K_MOCK, 5000);
+    struct kr_object_id unknown = {.len = 1, .bytes = {0x99}};
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_token *second = NULL;
+    struct kr_master_info info;
+    struct kr_token_stats stats;
+
+    (void)state;
+    assert_ok(kr_token_open(&options, &second, &err));
+    for (uint64_t i = 1; i <= 3; i++) {
+        assert_int_equal(kr_master_find(second, &unknown, &info, &err), KR_NOT_FOUND);
+        kr_token_get_stats(second, &stats);
+        assert_int_equal(stats.searches, i);
+    }
+    kr_token_close(second);
+}
+
 static void finds_keys_by_id(void **state)
 {
     struct kr_master_info made = generate(KR_WRAP_AUTO), found;
@@ -435,6 +455,7 @@ int main(void)
         TEST(makes_keys_without_allowed_mechanisms),
         TEST(makes_no_second_key_after_a_loss),
         TEST(finds_keys_by_id),
+        TEST(searches_once_for_what_is_missing),
         TEST(adopts_keys_of_pkcs11_tool),
         TEST(refuses_unsafe_keys),
         TEST(refuses_uris),

@@ -209,21 +209,23 @@ static void respects_pin_flags(void **state)
 {
     static const struct {
         CK_FLAGS flag;
-        const char *text;
+        enum kr_status status;
+        const char *text, *hint;
     } cases[] = {
-        {CKF_USER_PIN_FINAL_TRY, "one more wrong PIN locks"},
-        {CKF_USER_PIN_LOCKED, "is locked"},
+        {CKF_USER_PIN_FINAL_TRY, KR_AUTH, "one more wrong PIN locks", "pkcs11-tool --login"},
+        {CKF_USER_PIN_LOCKED, KR_AUTH, "is locked", "pkcs11-tool --init-pin"},
+        {CKF_PROTECTED_AUTHENTICATION_PATH, KR_CONFIG, "device of its own", "C_Login"},
     };
     struct kr_error err = KR_ERROR_INIT;
 
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         uint64_t before = mock_calls("C_Login");
         struct kr_token *token = open_token(P11K_MOCK, 5000);
 
         mock_rules("flags C_GetTokenInfo 0x%lx\n", cases[i].flag);
-        assert_int_equal(kr_token_login(token, &err), KR_AUTH);
-        assert_error(&err, KR_AUTH, cases[i].text, "pkcs11-tool");
+        assert_int_equal(kr_token_login(token, &err), cases[i].status);
+        assert_error(&err, cases[i].status, cases[i].text, cases[i].hint);
         assert_int_equal(mock_calls("C_Login"), before);
         mock_rules("%s", "");
         assert_ok(kr_token_login(token, &err));
@@ -234,27 +236,33 @@ static void respects_pin_flags(void **state)
 /* --- losing the token ---------------------------------------------------------------------------
  */
 
+static void move_tokens(const char *from, const char *to)
+{
+    char source[300], target[300];
+
+    snprintf(source, sizeof(source), "%s/%s", f.dir, from);
+    snprintf(target, sizeof(target), "%s/%s", f.dir, to);
+    assert_int_equal(rename(source, target), 0);
+}
+
 static void survives_the_token_going_away(void **state)
 {
     struct kr_error err = KR_ERROR_INIT;
     struct kr_token *token = open_token(NULL, 5000);
     struct kr_master_info info, *list = NULL;
     struct kr_token_info token_info;
-    char here[300], away[300];
     size_t count = 0;
 
     (void)state;
-    snprintf(here, sizeof(here), "%s/tokens", f.dir);
-    snprintf(away, sizeof(away), "%s/away", f.dir);
     for (int i = 0; i < 2; i++) {
         assert_ok(round_trip(token, &err));
-        assert_int_equal(rename(here, away), 0);
+        move_tokens("tokens", "away");
         assert_int_equal(round_trip(token, &err), KR_TOKEN_UNAVAILABLE);
         assert_false(kr_token_is_up(token));
         assert_int_equal(kr_master_find(token, &master_id, &info, &err), KR_TOKEN_UNAVAILABLE);
         assert_int_equal(kr_master_list(token, &list, &count, &err), KR_TOKEN_UNAVAILABLE);
         assert_int_equal(kr_token_get_info(token, &token_info, &err), KR_TOKEN_UNAVAILABLE);
-        assert_int_equal(rename(away, here), 0);
+        move_tokens("away", "tokens");
         assert_ok(round_trip(token, &err));
         assert_true(kr_token_is_up(token));
     }
@@ -267,22 +275,19 @@ static void a_missing_token_is_not_an_empty_one(void **state)
 {
     struct kr_error err = KR_ERROR_INIT;
     struct kr_master_info info, *list = NULL;
-    char here[300], away[300];
     size_t count = 0;
 
     (void)state;
-    snprintf(here, sizeof(here), "%s/tokens", f.dir);
-    snprintf(away, sizeof(away), "%s/away", f.dir);
     for (int question = 0; question < 3; question++) {
         struct kr_token *token = open_token(NULL, 5000);
         enum kr_status status;
 
         assert_ok(kr_token_login(token, &err));
-        assert_int_equal(rename(here, away), 0);
+        move_tokens("tokens", "away");
         status = question == 0   ? kr_master_list(token, &list, &count, &err)
                  : question == 1 ? kr_master_find(token, &master_id, &info, &err)
                                  : kr_master_generate(token, "lost", KR_WRAP_AUTO, &info, &err);
-        assert_int_equal(rename(away, here), 0);
+        move_tokens("away", "tokens");
         assert_int_equal(status, KR_TOKEN_UNAVAILABLE);
         kr_token_close(token);
     }
@@ -409,6 +414,24 @@ static void works_on_both_sides_of_a_fork(void **state)
     kr_token_close(token);
 }
 
+/* A signal to a server must be handled by the server's threads. */
+static void takes_no_signals(void **state)
+{
+    struct kr_token *token = open_token(NULL, 5000);
+    FILE *found;
+    char line[64] = "";
+
+    (void)state;
+    found = popen("grep -l p11k-token /proc/$PPID/task/*/comm | sed 's/comm$/status/' |"
+                  " xargs grep -h SigBlk",
+                  "r");
+    assert_non_null(fgets(line, sizeof(line), found));
+    pclose(found);
+    /* All but SIGKILL and SIGSTOP, and two that the C library keeps for itself. */
+    assert_string_equal(line, "SigBlk:\tfffffffe7ffbfeff\n");
+    kr_token_close(token);
+}
+
 static void *use_in_thread(void *argument)
 {
     struct kr_error err = KR_ERROR_INIT;
@@ -495,6 +518,7 @@ int main(void)
         cmocka_unit_test(survives_other_users_of_the_module),
         cmocka_unit_test(recovers_once_from_each_loss),
         cmocka_unit_test(works_on_both_sides_of_a_fork),
+        cmocka_unit_test(takes_no_signals),
         cmocka_unit_test(serves_many_threads),
         cmocka_unit_test(gives_random_bytes),
         cmocka_unit_test(lists_mechanisms),

@@ -22,14 +22,16 @@ void store_must(enum kr_status status, const struct kr_error *err, const char *w
         fail_msg("line %d: %s: %s: %s", line, what, kr_status_name(status), err->text);
 }
 
-void store_up(struct store *store)
+struct store store;
+
+void store_up(struct store *s)
 {
-    strcpy(store->dir, "/tmp/p11k-store-XXXXXX");
-    assert_non_null(mkdtemp(store->dir));
-    snprintf(store->path, sizeof(store->path), "%s/keystore", store->dir);
-    assert_int_equal(getrandom(store->uuid, sizeof(store->uuid), 0), sizeof(store->uuid));
-    assert_int_equal(getrandom(store->manifest_key, sizeof(store->manifest_key), 0),
-                     sizeof(store->manifest_key));
+    strcpy(s->dir, "/tmp/p11k-store-XXXXXX");
+    assert_non_null(mkdtemp(s->dir));
+    snprintf(s->path, sizeof(s->path), "%s/keystore", s->dir);
+    assert_int_equal(getrandom(s->uuid, sizeof(s->uuid), 0), sizeof(s->uuid));
+    assert_int_equal(getrandom(s->manifest_key, sizeof(s->manifest_key), 0),
+                     sizeof(s->manifest_key));
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *walk)
@@ -38,20 +40,34 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
-void store_down(struct store *store)
+void store_down(struct store *s)
 {
-    nftw(store->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    nftw(s->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-struct kr_keystore_options store_options(const struct store *store, bool writable)
+int store_setup(void **state)
 {
-    return (struct kr_keystore_options){.path = store->path,
+    (void)state;
+    store_up(&store);
+    return 0;
+}
+
+int store_teardown(void **state)
+{
+    (void)state;
+    store_down(&store);
+    return 0;
+}
+
+struct kr_keystore_options store_options(const struct store *s, bool writable)
+{
+    return (struct kr_keystore_options){.path = s->path,
                                         .keyring = STORE_KEYRING,
                                         .writable = writable,
                                         .lock_timeout_ms = STORE_TIMEOUT_MS};
 }
 
-static enum kr_status fill_new(const struct store *store, struct kr_keystore *keystore,
+static enum kr_status fill_new(const struct store *s, struct kr_keystore *keystore,
                                struct kr_error *err)
 {
     static const uint8_t envelope[] = "manifest envelope";
@@ -60,18 +76,17 @@ static enum kr_status fill_new(const struct store *store, struct kr_keystore *ke
                                          .state = KR_MASTER_CURRENT,
                                          .mechanism = KR_WRAP_AES_GCM,
                                          .created = 1700000000};
-    KR_TRY(kr_keystore_set_manifest_key(keystore, store->manifest_key, err));
+    KR_TRY(kr_keystore_set_manifest_key(keystore, s->manifest_key, err));
     KR_TRY(kr_keystore_set_manifest_envelope(keystore, envelope, sizeof(envelope), err));
     return kr_keystore_add_master(keystore, &master, err);
 }
 
-enum kr_status store_create(const struct store *store, struct kr_keystore **ret,
-                            struct kr_error *err)
+enum kr_status store_create(const struct store *s, struct kr_keystore **ret, struct kr_error *err)
 {
-    struct kr_keystore_options options = store_options(store, true);
+    struct kr_keystore_options options = store_options(s, true);
     struct kr_keystore *keystore = NULL;
-    KR_TRY(kr_keystore_create(&options, store->uuid, &keystore, err));
-    enum kr_status status = fill_new(store, keystore, err);
+    KR_TRY(kr_keystore_create(&options, s->uuid, &keystore, err));
+    enum kr_status status = fill_new(s, keystore, err);
     if (status == KR_OK)
         *ret = keystore;
     else
@@ -79,11 +94,11 @@ enum kr_status store_create(const struct store *store, struct kr_keystore **ret,
     return status;
 }
 
-void store_make(const struct store *store, unsigned keys, unsigned versions)
+void store_make(const struct store *s, unsigned keys, unsigned versions)
 {
     struct kr_error err = KR_ERROR_INIT;
     struct kr_keystore *keystore = NULL;
-    MUST(store_create(store, &keystore, &err), &err);
+    MUST(store_create(s, &keystore, &err), &err);
     for (unsigned key = 1; key <= keys; key++) {
         char id[16];
         uint32_t version;
@@ -95,13 +110,13 @@ void store_make(const struct store *store, unsigned keys, unsigned versions)
     kr_keystore_close(keystore);
 }
 
-enum kr_status store_try_open(const struct store *store, bool writable, struct kr_keystore **ret,
+enum kr_status store_try_open(const struct store *s, bool writable, struct kr_keystore **ret,
                               struct kr_error *err)
 {
-    struct kr_keystore_options options = store_options(store, writable);
+    struct kr_keystore_options options = store_options(s, writable);
     struct kr_keystore *keystore = NULL;
     KR_TRY(kr_keystore_open(&options, &keystore, err));
-    enum kr_status status = kr_keystore_set_manifest_key(keystore, store->manifest_key, err);
+    enum kr_status status = kr_keystore_set_manifest_key(keystore, s->manifest_key, err);
     if (status == KR_OK)
         *ret = keystore;
     else
@@ -109,11 +124,11 @@ enum kr_status store_try_open(const struct store *store, bool writable, struct k
     return status;
 }
 
-struct kr_keystore *store_open(const struct store *store, bool writable)
+struct kr_keystore *store_open(const struct store *s, bool writable)
 {
     struct kr_error err = KR_ERROR_INIT;
     struct kr_keystore *keystore = NULL;
-    MUST(store_try_open(store, writable, &keystore, &err), &err);
+    MUST(store_try_open(s, writable, &keystore, &err), &err);
     return keystore;
 }
 
@@ -217,6 +232,14 @@ enum kr_status store_dump(struct kr_keystore *keystore, char **ret, struct kr_er
     return status;
 }
 
+char *store_must_dump(struct kr_keystore *keystore)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    char *dump = NULL;
+    MUST(store_dump(keystore, &dump, &err), &err);
+    return dump;
+}
+
 /* --- files ----------------------------------------------------------------------------------- */
 
 uint8_t *store_read_file(const char *path, size_t *ret_len)
@@ -241,11 +264,11 @@ void store_write_file(const char *path, const void *bytes, size_t len)
     close(fd);
 }
 
-void store_edit(const struct store *store, const char *sql)
+void store_edit(const struct store *s, const char *sql)
 {
     sqlite3 *db = NULL;
     char *message = NULL;
-    assert_int_equal(sqlite3_open(store->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_open(s->path, &db), SQLITE_OK);
     if (sqlite3_exec(db, sql, NULL, NULL, &message) != SQLITE_OK)
         fail_msg("%s: %s", sql, message);
     sqlite3_close(db);

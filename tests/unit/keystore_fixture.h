@@ -13,25 +13,30 @@ struct store {
     uint8_t manifest_key[KR_MANIFEST_KEY_BYTES];
 };
 
+/* Of the test that runs, made and removed by these two around it. */
+extern struct store store;
+int store_setup(void **state);
+int store_teardown(void **state);
+#define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, store_setup, store_teardown)
+
 #define STORE_KEYRING "test"
 #define STORE_TIMEOUT_MS 2000
 
 /* Folder and random keys; no keystore yet. */
-void store_up(struct store *store);
-void store_down(struct store *store);
+void store_up(struct store *s);
+void store_down(struct store *s);
 
-struct kr_keystore_options store_options(const struct store *store, bool writable);
+struct kr_keystore_options store_options(const struct store *s, bool writable);
 
 /* Creation as far as the commit: manifest, one master key. */
-enum kr_status store_create(const struct store *store, struct kr_keystore **ret,
-                            struct kr_error *err);
+enum kr_status store_create(const struct store *s, struct kr_keystore **ret, struct kr_error *err);
 /* A whole keystore: `keys` keys "1", "2", ... of `versions` versions each. */
-void store_make(const struct store *store, unsigned keys, unsigned versions);
+void store_make(const struct store *s, unsigned keys, unsigned versions);
 
 /* Opens, with the manifest key set but not verified. */
-enum kr_status store_try_open(const struct store *store, bool writable, struct kr_keystore **ret,
+enum kr_status store_try_open(const struct store *s, bool writable, struct kr_keystore **ret,
                               struct kr_error *err);
-struct kr_keystore *store_open(const struct store *store, bool writable);
+struct kr_keystore *store_open(const struct store *s, bool writable);
 
 /* One version more for a key, as a rotation does it; inside a transaction. */
 enum kr_status store_add_version(struct kr_keystore *keystore, const char *id, uint32_t step,
@@ -43,12 +48,14 @@ enum kr_status store_rotate(struct kr_keystore *keystore, const char *id, uint32
 /* Every row that a reader can see, as text (malloc'ed), read in one verified view. */
 enum kr_status store_dump(struct kr_keystore *keystore, char **ret, struct kr_error *err);
 
+char *store_must_dump(struct kr_keystore *keystore);
+
 /* Whole files. */
 uint8_t *store_read_file(const char *path, size_t *ret_len);
 void store_write_file(const char *path, const void *bytes, size_t len);
 
 /* Runs SQL on the file as somebody's sqlite3 would. */
-void store_edit(const struct store *store, const char *sql);
+void store_edit(const struct store *s, const char *sql);
 
 /* Fails the test, saying what the library said. */
 void store_must(enum kr_status status, const struct kr_error *err, const char *what, int line);

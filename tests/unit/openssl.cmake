@@ -14,6 +14,7 @@ endfunction()
 
 p11k_ossl_test(test_ossl_passthrough p11k_ossl ${modules} test_ossl_passthrough.c ossl_fixture.c)
 p11k_ossl_test(test_ossl_provider p11k_ossl ${modules} test_ossl_provider.c ossl_fixture.c)
+p11k_ossl_test(test_ossl_registration p11k_ossl ${modules} test_ossl_registration.c ossl_fixture.c)
 p11k_ossl_test(test_ossl_attack p11k_ossl ${modules} test_ossl_attack.c ossl_fixture.c)
 p11k_ossl_test(test_ossl_attack_no_guard p11k_ossl_no_guard ${modules_no_guard}
                test_ossl_attack.c ossl_fixture.c)

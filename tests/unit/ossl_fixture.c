@@ -8,10 +8,6 @@
 #include <openssl/err.h>
 #include <openssl/rand.h>
 
-#ifndef P11K_OSSL_TEST_MODULES
-#error "which folder holds the p11keyring.so under test?"
-#endif
-
 int ossl_setup(void **state)
 {
     struct ossl *ossl = calloc(1, sizeof(*ossl));
@@ -103,4 +99,70 @@ void each_wide_cipher(struct ossl *ossl, void (*call)(EVP_CIPHER *cipher, void *
 {
     struct each each = {call, arg};
     EVP_CIPHER_do_all_provided(ossl->plain, if_wide, &each);
+}
+
+/* --- one use of a handle ---------------------------------------------------------------------- */
+
+static const char *const names[] = {"AES-256-ECB", "AES-256-CBC"};
+static const int lengths[] = {KR_HANDLE_ECB_BYTES, KR_HANDLE_CBC_BYTES};
+static const enum kr_handle_op ops[2][2] = {{KR_HANDLE_ECB_DECRYPT, KR_HANDLE_ECB_ENCRYPT},
+                                            {KR_HANDLE_CBC_DECRYPT, KR_HANDLE_CBC_ENCRYPT}};
+const uint8_t test_iv[16] = {0xA0, 0xA1, 0xA2, 0xA3, 0xA4, 0xA5, 0xA6, 0xA7};
+
+void start(struct use *use, void **state, int mode)
+{
+    *use = (struct use){.ossl = *state, .mode = mode, .len = lengths[mode]};
+    make_handle(use->handle);
+    assert_true(RAND_bytes(use->in, sizeof(use->in)));
+    memset(use->out, 0xEE, sizeof(use->out));
+    use->cipher = EVP_CIPHER_fetch(use->ossl->ours, names[mode], NULL);
+    use->ctx = EVP_CIPHER_CTX_new();
+    assert_int_equal(use->ossl->set(fake_keyring_run, &use->fake), 1);
+    use->ossl->counters(&use->before);
+    ERR_clear_error();
+}
+
+void finish(struct use *use)
+{
+    assert_int_equal(use->ossl->set(NULL, NULL), 1);
+    EVP_CIPHER_CTX_free(use->ctx);
+    EVP_CIPHER_free(use->cipher);
+}
+
+int init(struct use *use, int direction)
+{
+    return EVP_CipherInit_ex2(use->ctx, use->cipher, use->handle, use->mode == CBC ? test_iv : NULL,
+                              direction, NULL);
+}
+
+void start_ready(struct use *use, void **state, int mode)
+{
+    start(use, state, mode);
+    assert_true(init(use, DECRYPT));
+    assert_true(EVP_CIPHER_CTX_set_padding(use->ctx, 0));
+}
+
+void assert_zeros(const uint8_t *bytes, int len)
+{
+    for (int i = 0; i < len; i++)
+        assert_int_equal(bytes[i], 0);
+}
+
+void assert_answered(struct use *use, int direction, const uint8_t *in)
+{
+    uint8_t expected[KR_HANDLE_ECB_BYTES];
+    struct kr_handle_counters after;
+    enum kr_handle_op op = ops[use->mode][direction];
+    fake_answer(use->handle[KR_HANDLE_BYTES - 1], op, in, (size_t)use->len, expected);
+    assert_memory_equal(use->out, expected, (size_t)use->len);
+    assert_int_equal(use->fake.calls, 1);
+    assert_int_equal(use->fake.op, op);
+    assert_int_equal(use->fake.len, use->len);
+    assert_memory_equal(use->fake.handle, use->handle, KR_HANDLE_BYTES);
+    assert_int_equal(use->fake.had_iv, use->mode == CBC);
+    if (use->mode == CBC)
+        assert_memory_equal(use->fake.iv, test_iv, sizeof(test_iv));
+    use->ossl->counters(&after);
+    assert_int_equal(after.performed, use->before.performed + 1);
+    assert_int_equal(after.refused, use->before.refused);
 }

@@ -44,6 +44,31 @@ int fake_keyring_run(void *context, const uint8_t handle[KR_HANDLE_BYTES], enum 
 void fake_answer(uint8_t last_of_handle, enum kr_handle_op op, const uint8_t *in, size_t len,
                  uint8_t *out);
 
+enum { ECB = 0, CBC = 1, DECRYPT = 0, ENCRYPT = 1, MORE = 128 };
+extern const uint8_t test_iv[16];
+
+/* One use of a handle: the fake keyring, the context, and where the counters were. */
+struct use {
+    struct ossl *ossl;
+    struct fake_keyring fake;
+    EVP_CIPHER *cipher;
+    EVP_CIPHER_CTX *ctx;
+    uint8_t handle[KR_HANDLE_BYTES], in[MORE], out[MORE];
+    int mode, len;
+    struct kr_handle_counters before;
+};
+
+/* A context and a registered keyring, no key yet; then with the handle set and padding off, where
+ * one update is all that is missing. finish() also takes the registration away. */
+void start(struct use *use, void **state, int mode);
+void start_ready(struct use *use, void **state, int mode);
+int init(struct use *use, int direction);
+void finish(struct use *use);
+
+/* The keyring was asked once, for just this, and its answer is in the output. */
+void assert_answered(struct use *use, int direction, const uint8_t *in);
+void assert_zeros(const uint8_t *bytes, int len);
+
 void make_handle(uint8_t handle[KR_HANDLE_BYTES]);
 
 /* The reason of the oldest error, and no error is left; "" when there is none. */

@@ -15,22 +15,6 @@
 #include "keystore_fixture.h"
 #include "vectors.h"
 
-static struct store store;
-
-static int setup(void **state)
-{
-    (void)state;
-    store_up(&store);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    store_down(&store);
-    return 0;
-}
-
 static void assert_says(const struct kr_error *err, const char *text)
 {
     if (!strstr(err->text, text) && !strstr(err->hint, text))
@@ -42,9 +26,8 @@ static void assert_says(const struct kr_error *err, const char *text)
 static void test_made_and_found_again(void **state)
 {
     (void)state;
-    struct kr_error err = KR_ERROR_INIT;
     struct stat st;
-    char *dump = NULL;
+    char *dump;
     store_make(&store, 2, 2);
     assert_int_equal(stat(store.path, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
@@ -52,7 +35,7 @@ static void test_made_and_found_again(void **state)
     struct kr_keystore *keystore = store_open(&store, false);
     assert_memory_equal(kr_keystore_uuid(keystore), store.uuid, sizeof(store.uuid));
     assert_string_equal(kr_keystore_path(keystore), store.path);
-    MUST(store_dump(keystore, &dump, &err), &err);
+    dump = store_must_dump(keystore);
     assert_non_null(strstr(dump, "master p11keyring:test:1 1 1 1700000000 0 a1b2\n"));
     assert_non_null(strstr(dump, "version mariadb/2/ 2 aes-cbc 0 1700000000 "));
     free(dump);
@@ -205,13 +188,13 @@ static void test_numbers_after_destruction(void **state)
     (void)state;
     struct kr_error err = KR_ERROR_INIT;
     uint32_t version = 0;
-    char *dump = NULL;
+    char *dump;
     store_make(&store, 1, 4);
     struct kr_keystore *keystore = store_open(&store, true);
     MUST(kr_keystore_begin_write(keystore, &err), &err);
     MUST(kr_keystore_destroy_key(keystore, "mariadb", "1", "", &err), &err);
     MUST(kr_keystore_commit(keystore, &err), &err);
-    MUST(store_dump(keystore, &dump, &err), &err);
+    dump = store_must_dump(keystore);
     assert_null(strstr(dump, "version "));
     assert_non_null(strstr(dump, "key mariadb/1/ 0 4 "));
     free(dump);
@@ -250,7 +233,7 @@ static void test_disabled_key_gets_no_number(void **state)
     (void)state;
     struct kr_error err = KR_ERROR_INIT;
     uint32_t version = 0;
-    char *dump = NULL;
+    char *dump;
     store_make(&store, 2, 1);
     struct kr_keystore *keystore = store_open(&store, true);
     MUST(kr_keystore_begin_write(keystore, &err), &err);
@@ -261,7 +244,7 @@ static void test_disabled_key_gets_no_number(void **state)
     MUST(kr_keystore_commit(keystore, &err), &err);
     assert_int_equal(store_rotate(keystore, "2", 1, &version, &err), KR_REFUSED);
     MUST(store_rotate(keystore, "1", 1, &version, &err), &err);
-    MUST(store_dump(keystore, &dump, &err), &err);
+    dump = store_must_dump(keystore);
     assert_non_null(strstr(dump, "version mariadb/2/ 1 aes-cbc 1 ")); /* still there, marked */
     free(dump);
     MUST(kr_keystore_begin_write(keystore, &err), &err);
@@ -509,33 +492,31 @@ static void test_manifest_vector(void **state)
     kr_keystore_close(keystore);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_made_and_found_again),
-        TEST(test_new_handle_goes_on),
-        TEST(test_uncommitted_leaves_nothing),
-        TEST(test_existing_file_is_never_replaced),
-        TEST(test_leftovers_do_not_block),
-        TEST(test_commit_needs_a_manifest),
-        TEST(test_write_needs_a_manifest_key),
-        TEST(test_reader_cannot_write),
-        TEST(test_numbers_rise_by_the_step),
-        TEST(test_numbers_after_destruction),
-        TEST(test_used_numbers_are_refused),
-        TEST(test_disabled_key_gets_no_number),
-        TEST(test_names_out_of_range),
-        TEST(test_ids_in_numeric_order),
-        TEST(test_visitor_ends_the_walk),
-        TEST(test_walk_of_10000_versions_streams),
-        TEST(test_new_master_makes_the_other_old),
-        TEST(test_wraps_are_counted_to_the_limit),
-        TEST(test_change_counter),
-        TEST(test_replaced_file_is_seen),
-        TEST(test_older_content_is_seen),
-        TEST(test_manifest_vector),
+        STORE_TEST(test_made_and_found_again),
+        STORE_TEST(test_new_handle_goes_on),
+        STORE_TEST(test_uncommitted_leaves_nothing),
+        STORE_TEST(test_existing_file_is_never_replaced),
+        STORE_TEST(test_leftovers_do_not_block),
+        STORE_TEST(test_commit_needs_a_manifest),
+        STORE_TEST(test_write_needs_a_manifest_key),
+        STORE_TEST(test_reader_cannot_write),
+        STORE_TEST(test_numbers_rise_by_the_step),
+        STORE_TEST(test_numbers_after_destruction),
+        STORE_TEST(test_used_numbers_are_refused),
+        STORE_TEST(test_disabled_key_gets_no_number),
+        STORE_TEST(test_names_out_of_range),
+        STORE_TEST(test_ids_in_numeric_order),
+        STORE_TEST(test_visitor_ends_the_walk),
+        STORE_TEST(test_walk_of_10000_versions_streams),
+        STORE_TEST(test_new_master_makes_the_other_old),
+        STORE_TEST(test_wraps_are_counted_to_the_limit),
+        STORE_TEST(test_change_counter),
+        STORE_TEST(test_replaced_file_is_seen),
+        STORE_TEST(test_older_content_is_seen),
+        STORE_TEST(test_manifest_vector),
     };
     return cmocka_run_group_tests_name("keystore", tests, NULL, NULL);
 }

@@ -16,22 +16,6 @@
 
 #include "keystore_fixture.h"
 
-static struct store store;
-
-static int setup(void **state)
-{
-    (void)state;
-    store_up(&store);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    store_down(&store);
-    return 0;
-}
-
 static void assert_opens_not(enum kr_status expected, const char *text, const char *hint)
 {
     struct kr_error err = KR_ERROR_INIT;
@@ -186,6 +170,10 @@ static void assert_edit_is_seen(const char *sql)
     free(after);
 }
 
+#define SWAP_ENVELOPES                                                                             \
+    "UPDATE versions AS a SET envelope = b.envelope FROM versions AS b WHERE "                     \
+    "a.id = '1' AND b.id = '1' AND a.version IN (1, 2) AND a.version + b.version = 3"
+
 static void test_edited_rows(void **state)
 {
     (void)state;
@@ -200,9 +188,7 @@ static void test_edited_rows(void **state)
         "UPDATE versions SET cipher = 'aes-ctr' WHERE version = 2",
         "UPDATE versions SET version = 9 WHERE version = 2 AND id = '1'",
         "UPDATE versions SET owner = 'x'; UPDATE keys SET owner = 'x'",
-        /* two envelopes swapped */
-        "UPDATE versions SET envelope = (SELECT v.envelope FROM versions AS v WHERE v.id = '1' AND "
-        "v.version = 3 - versions.version) WHERE id = '1' AND version IN (1, 2)",
+        SWAP_ENVELOPES,
         "UPDATE masters SET wraps = 0, state = 2",
         "UPDATE masters SET mechanism = 2",
         "INSERT INTO masters VALUES (x'aa', 'mine', 2, 1, 0, 0)",
@@ -309,32 +295,30 @@ static void test_flipped_bytes_are_seen_or_harmless(void **state)
         assert_int_equal(pwrite(fd, &bytes[at], 1, (off_t)at), 1);
     }
     close(fd);
-    printf("flipped bytes: %u of %zu bytes, %u refused, the others read as before\n", flips, len,
+    printf("%u damaged bytes in a file of %zu: %u refused, the others read as before\n", flips, len,
            refused);
     assert_true(refused > 0);
     free(good);
     free(bytes);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_missing),
-        TEST(test_not_a_keystore),
-        TEST(test_somebody_elses_database),
-        TEST(test_another_keyring),
-        TEST(test_newer_format),
-        TEST(test_not_a_file),
-        TEST(test_writable_by_others),
-        TEST(test_foreign_schema),
-        TEST(test_write_ahead_log),
-        TEST(test_edited_rows),
-        TEST(test_edit_undone),
-        TEST(test_wrong_manifest_key),
-        TEST(test_every_cut_is_seen),
-        TEST(test_flipped_bytes_are_seen_or_harmless),
+        STORE_TEST(test_missing),
+        STORE_TEST(test_not_a_keystore),
+        STORE_TEST(test_somebody_elses_database),
+        STORE_TEST(test_another_keyring),
+        STORE_TEST(test_newer_format),
+        STORE_TEST(test_not_a_file),
+        STORE_TEST(test_writable_by_others),
+        STORE_TEST(test_foreign_schema),
+        STORE_TEST(test_write_ahead_log),
+        STORE_TEST(test_edited_rows),
+        STORE_TEST(test_edit_undone),
+        STORE_TEST(test_wrong_manifest_key),
+        STORE_TEST(test_every_cut_is_seen),
+        STORE_TEST(test_flipped_bytes_are_seen_or_harmless),
     };
     return cmocka_run_group_tests_name("keystore damage", tests, NULL, NULL);
 }

@@ -80,8 +80,6 @@ static int group_setup(void **state)
     return acks == MAP_FAILED;
 }
 
-static struct store store;
-
 static int setup(void **state)
 {
     (void)state;

@@ -19,30 +19,6 @@
 
 enum { NOBODY = 65534 };
 
-static struct store store;
-
-static int setup(void **state)
-{
-    (void)state;
-    store_up(&store);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    store_down(&store);
-    return 0;
-}
-
-static char *must_dump(struct kr_keystore *keystore)
-{
-    struct kr_error err = KR_ERROR_INIT;
-    char *dump = NULL;
-    MUST(store_dump(keystore, &dump, &err), &err);
-    return dump;
-}
-
 /* Runs `run` in a child, as another user if that is not 0; it returns 0 when all is well. */
 static pid_t start(int (*run)(void), uid_t user)
 {
@@ -95,7 +71,7 @@ static void test_no_update_is_lost(void **state)
     for (int i = 0; i < 3; i++)
         assert_ends_well(children[i]);
     struct kr_keystore *keystore = store_open(&store, false);
-    char *dump = must_dump(keystore);
+    char *dump = store_must_dump(keystore);
     unsigned count = 0;
     for (const char *at = dump; (at = strstr(at, "version mariadb/1/ ")); at++)
         count++;
@@ -154,14 +130,14 @@ static void test_reader_beside_a_writer(void **state)
     uint32_t version = 0;
     store_make(&store, 1, 3);
     struct kr_keystore *writer = open_impatient(200), *reader = store_open(&store, false);
-    char *before = must_dump(reader);
+    char *before = store_must_dump(reader);
     MUST(kr_keystore_begin_write(writer, &err), &err);
     MUST(store_add_version(writer, "1", 1, &version, &err), &err);
-    char *during = must_dump(reader); /* neither waits nor sees what is not committed */
+    char *during = store_must_dump(reader); /* neither waits nor sees what is not committed */
     assert_string_equal(before, during);
     free(during);
     MUST(kr_keystore_commit(writer, &err), &err);
-    during = must_dump(reader);
+    during = store_must_dump(reader);
     assert_string_not_equal(before, during);
     free(during);
     free(before);
@@ -176,11 +152,11 @@ static void test_commit_beside_a_view(void **state)
     struct kr_error err = KR_ERROR_INIT;
     store_make(&store, 1, 3);
     struct kr_keystore *writer = open_impatient(200), *reader = store_open(&store, false);
-    char *before = must_dump(reader);
+    char *before = store_must_dump(reader);
     MUST(kr_keystore_begin_read(reader, &err), &err);
     assert_in_range(timed_rotate(writer, KR_IO), 150, 900);
     MUST(kr_keystore_commit(reader, &err), &err);
-    char *after = must_dump(reader);
+    char *after = store_must_dump(reader);
     assert_string_equal(before, after);
     assert_in_range(timed_rotate(writer, KR_OK), 0, 250);
     free(before);
@@ -231,9 +207,9 @@ static void test_read_only_directory(void **state)
     assert_ends_well(start(expect_no_create, NOBODY));
     store_make(&store, 1, 2); /* root may; the file is nobody's */
     struct kr_keystore *keystore = store_open(&store, false);
-    char *before = must_dump(keystore);
+    char *before = store_must_dump(keystore);
     assert_ends_well(start(expect_no_write, NOBODY));
-    char *after = must_dump(keystore);
+    char *after = store_must_dump(keystore);
     assert_string_equal(before, after);
     kr_keystore_close(keystore);
     free(before);
@@ -318,12 +294,12 @@ static void test_disk_full_on_write(void **state)
     store_make(&store, 2, 8);
     assert_int_equal(stat(store.path, &st), 0);
     struct kr_keystore *keystore = store_open(&store, true);
-    char *before = must_dump(keystore), *after = NULL;
+    char *before = store_must_dump(keystore), *after = NULL;
     limit_file_size((rlim_t)st.st_size);
     enum kr_status status = KR_OK;
     while (status == KR_OK) {
         free(before);
-        before = must_dump(keystore);
+        before = store_must_dump(keystore);
         last = version;
         status = store_rotate(keystore, "2", 1, &version, &err);
     }
@@ -331,7 +307,7 @@ static void test_disk_full_on_write(void **state)
     assert_int_equal(status, KR_IO);
     assert_says_full(&err);
     assert_int_equal(version, last);
-    after = must_dump(keystore);
+    after = store_must_dump(keystore);
     assert_string_equal(before, after);
     MUST(store_rotate(keystore, "2", 1, &version, &err), &err); /* there is room again */
     kr_keystore_close(keystore);
@@ -355,21 +331,19 @@ static void test_disk_full_on_create(void **state)
     assert_int_equal(rmdir(store.dir), 0); /* nothing was left in it */
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_no_update_is_lost),
-        TEST(test_wait_for_a_writer_ends),
-        TEST(test_reader_beside_a_writer),
-        TEST(test_commit_beside_a_view),
-        TEST(test_read_only_directory),
-        TEST(test_read_only_file),
-        TEST(test_unreadable),
-        TEST(test_root_and_the_owner_take_turns),
-        TEST(test_disk_full_on_write),
-        TEST(test_disk_full_on_create),
+        STORE_TEST(test_no_update_is_lost),
+        STORE_TEST(test_wait_for_a_writer_ends),
+        STORE_TEST(test_reader_beside_a_writer),
+        STORE_TEST(test_commit_beside_a_view),
+        STORE_TEST(test_read_only_directory),
+        STORE_TEST(test_read_only_file),
+        STORE_TEST(test_unreadable),
+        STORE_TEST(test_root_and_the_owner_take_turns),
+        STORE_TEST(test_disk_full_on_write),
+        STORE_TEST(test_disk_full_on_create),
     };
     return cmocka_run_group_tests_name("keystore sharing", tests, NULL, NULL);
 }
