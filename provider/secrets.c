@@ -350,6 +350,11 @@ static enum kr_status generate_wrapped(struct kr_secrets *secrets, const char *i
     return kr_secrets_store(secrets, id, owner, type, bytes, len, err);
 }
 
+void kr_secret_label(const char *keyring, const char *id, char ret[KR_SECRET_LABEL_SIZE])
+{
+    snprintf(ret, KR_SECRET_LABEL_SIZE, "p11keyring:%s:mysql:%s", keyring, id);
+}
+
 /* A name that is taken must be found out before the token makes a key for it. */
 static enum kr_status refuse_taken(struct kr_secrets *secrets, const char *id, const char *owner,
                                    struct kr_error *err)
@@ -366,8 +371,8 @@ static enum kr_status generate_locked(struct kr_secrets *secrets, const char *id
 {
     struct kr_token *token = secrets->keyring->token;
     struct kr_object_id object;
-    char label[128];
-    snprintf(label, sizeof(label), "p11keyring:%s:mysql:%s", secrets->keyring->name, id);
+    char label[KR_SECRET_LABEL_SIZE];
+    kr_secret_label(secrets->keyring->name, id, label);
     KR_TRY(refuse_taken(secrets, id, owner, err));
     KR_TRY(kr_resident_generate(token, label,
                                 form == KR_SECRET_TOKEN_ECB ? KR_RESIDENT_ECB : KR_RESIDENT_CBC,

@@ -87,6 +87,11 @@ KR_MUST_USE enum kr_status kr_secrets_generate(struct kr_secrets *secrets, const
                                                enum kr_secret_form form, size_t len,
                                                struct kr_error *err);
 
+/* The CKA_LABEL of a token-resident key: "p11keyring:KEYRING:mysql:ID", cut where it is too long.
+ */
+enum { KR_SECRET_LABEL_SIZE = 128 };
+void kr_secret_label(const char *keyring, const char *id, char ret[KR_SECRET_LABEL_SIZE]);
+
 /* KR_NOT_FOUND when there is none. The keystore's row goes first, then the token's key: what a kill
  * between the two leaves behind is an unused key in the token. */
 KR_MUST_USE enum kr_status kr_secrets_remove(struct kr_secrets *secrets, const char *id,
