@@ -140,6 +140,7 @@ build_root() {
     remove_root "$dir"
     mv "$new" "$dir"
     touch "$dir.complete" "$dir.lock"
+    grep '^warning:' "$log" >&2 || true
     rm -f "$log"
 }
 
