@@ -141,7 +141,9 @@ keyring_of_ours() { # NAME token|wrapped
 # With the openssl.cnf that the build makes.
 openssl_through_provider() { # NAME
     mkdir -p "$WORK/lib/ossl-modules"
-    cp "$MYSQL_BUILD/lib/ossl-modules/p11keyring.so" "$WORK/lib/ossl-modules/"
+    # Never over a copy that a running server has mapped: it would crash.
+    [[ -e $WORK/lib/ossl-modules/p11keyring.so ]] ||
+        cp "$MYSQL_BUILD/lib/ossl-modules/p11keyring.so" "$WORK/lib/ossl-modules/"
     cp "$MYSQL_BUILD/share/p11keyring/openssl.cnf" "$WORK/$1/"
     server_environment "$1" "OPENSSL_CONF=$WORK/$1/openssl.cnf" \
         "OPENSSL_MODULES=$WORK/lib/ossl-modules"
