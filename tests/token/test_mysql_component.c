@@ -233,7 +233,7 @@ static size_t reference(const EVP_CIPHER *cipher, const unsigned char *secret, s
                         unsigned char *out)
 {
     unsigned char key[32];
-    int len, last;
+    int len = 0, last = 0;
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     assert_true(EVP_Digest(secret, secret_len, key, NULL, EVP_sha256(), NULL));
     assert_true(EVP_EncryptInit(ctx, cipher, key, iv) &&

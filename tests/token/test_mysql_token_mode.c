@@ -195,6 +195,7 @@ static void test_an_unverified_server_may_be_given_wrapped_keys(void **state)
     mysql_host_load("token", ", \"unverified-server\": \"wrapped\"");
     assert_non_null(strstr(mysql_host_row("Mode"), "wrapped (this server version"));
     generate(INNODB_KEY);
+    mysql_host_logged("is wrapped and not in the token");
     get(INNODB_KEY, key);
     assert_memory_not_equal(key, KR_HANDLE_MAGIC, KR_HANDLE_MAGIC_BYTES);
     int before = operations();
