@@ -118,7 +118,8 @@ static enum kr_status take_option(struct loader *loader, const char *section, co
 {
     if (!section[0]) {
         kr_fail(loader->err, KR_CONFIG, "there is an option before the first section");
-        kr_hint(loader->err, "put it below [token:NAME], [keyring], [mariadb] or [pkcs11]");
+        kr_hint(loader->err,
+                "put it below [token:NAME], [keyring], [mariadb], [mysql] or [pkcs11]");
         return loader->err->status;
     }
     const char *group = strncmp(section, "token:", 6) == 0 ? "token" : section;
@@ -168,7 +169,7 @@ static enum kr_status parse(struct kr_config *config, const char *text, size_t l
     return loader.failed ? err->status : KR_OK;
 }
 
-static enum kr_status check_file(const char *path, const struct stat *st, struct kr_error *err)
+enum kr_status kr_config_check_file(const char *path, const struct stat *st, struct kr_error *err)
 {
     if (!S_ISREG(st->st_mode)) {
         kr_fail(err, KR_CONFIG, "%s is not a regular file", path);
@@ -204,7 +205,7 @@ static enum kr_status read_file(struct kr_config *config, int fd, struct kr_erro
     struct stat st;
     if (fstat(fd, &st) != 0)
         return kr_fail(err, KR_IO, "cannot read %s: %s", config->path, strerror(errno));
-    KR_TRY(check_file(config->path, &st, err));
+    KR_TRY(kr_config_check_file(config->path, &st, err));
     char *text = malloc(FILE_BYTES_MAX + 1);
     if (!text)
         return kr_fail_memory(err);
@@ -296,6 +297,9 @@ void kr_config_free(struct kr_config *config)
     free(config->keyring.name);
     free(config->keyring.keystore);
     free(config->mariadb.cipher);
+    free(config->mysql.master_keys);
+    free(config->mysql.server_versions);
+    free(config->mysql.unverified_server);
     free(config->pkcs11.mechanism);
     free(config);
 }

@@ -8,6 +8,7 @@
 #define P11K_BASE_CONFIG_H
 
 #include <stdbool.h>
+#include <sys/stat.h>
 
 #include "base/secret.h"
 #include "base/status.h"
@@ -41,6 +42,12 @@ struct kr_config {
     } mariadb;
 
     struct {
+        char *master_keys;       /* master-keys = token (default) | wrapped */
+        char *server_versions;   /* server-versions verified for token mode, see base/versions.h */
+        char *unverified_server; /* unverified-server = refuse (default) | wrapped */
+    } mysql;
+
+    struct {
         unsigned timeout_ms; /* timeout of one Cryptoki call, default 10000 */
         char *mechanism;     /* mechanism = auto (default) | aes-gcm | aes-kwp */
     } pkcs11;
@@ -56,6 +63,11 @@ KR_MUST_USE enum kr_status kr_config_load(const char *path, struct kr_config **r
 KR_MUST_USE enum kr_status kr_config_override(struct kr_config *config, const char *section,
                                               const char *option, const char *value,
                                               struct kr_error *err);
+
+/* KR_CONFIG unless `st` is that of a regular file that nobody but its owner can change: it names a
+ * module to load. For other files that hold options, too. */
+KR_MUST_USE enum kr_status kr_config_check_file(const char *path, const struct stat *st,
+                                                struct kr_error *err);
 
 /* Fails with KR_CONFIG and a hint unless a module, a token URI and a keystore path are set. */
 KR_MUST_USE enum kr_status kr_config_require(const struct kr_config *config, struct kr_error *err);

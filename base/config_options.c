@@ -4,6 +4,7 @@
 #include "base/config_options.h"
 
 #include "base/pin_source.h"
+#include "base/versions.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ struct option {
     const char *choices[4]; /* NULL-terminated */
 };
 
-#define SECTION_HINT "valid sections are [token:NAME], [keyring], [mariadb] and [pkcs11]"
+#define SECTION_HINT "valid sections are [token:NAME], [keyring], [mariadb], [mysql] and [pkcs11]"
 
 enum kr_status kr_option_replace(char **field, const char *value, struct kr_error *err)
 {
@@ -91,6 +92,17 @@ static enum kr_status set_name(const struct option *option, const char *value, v
     if (!kr_option_is_name(value, option->max)) {
         kr_fail(err, KR_CONFIG, "%s is not usable as a name", option->name);
         kr_hint(err, "use 1 to %u of the characters A-Z a-z 0-9 . _ -", option->max);
+        return err->status;
+    }
+    return kr_option_replace(field, value, err);
+}
+
+static enum kr_status set_versions(const struct option *option, const char *value, void *field,
+                                   struct kr_error *err)
+{
+    if (!kr_versions_valid(value)) {
+        kr_fail(err, KR_CONFIG, "%s is not a list of versions", option->name);
+        kr_hint(err, "write it like this: %s = 8.4.3-8.4.7, 9.7", option->name);
         return err->status;
     }
     return kr_option_replace(field, value, err);
@@ -211,6 +223,11 @@ static const struct option options[] = {
      .preset = "2", .min = 1, .max = 65535},
     {"mariadb", "auto-create", set_yes_no, FIELD(mariadb.auto_create),
      .preset = "no", .choices = {"no", "yes"}},
+    {"mysql", "master-keys", set_choice, FIELD(mysql.master_keys),
+     .preset = "token", .choices = {"token", "wrapped"}},
+    {"mysql", "server-versions", set_versions, FIELD(mysql.server_versions), .preset = "9.7"},
+    {"mysql", "unverified-server", set_choice, FIELD(mysql.unverified_server),
+     .preset = "refuse", .choices = {"refuse", "wrapped"}},
     {"pkcs11", "timeout", set_ms, FIELD(pkcs11.timeout_ms),
      .preset = "10s", .min = 10, .max = 600000},
     {"pkcs11", "mechanism", set_choice, FIELD(pkcs11.mechanism),

@@ -5,8 +5,6 @@
 #include "pkcs11/token_internal.h"
 #include "pkcs11/uri.h"
 
-#include <openssl/rand.h>
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,58 +48,6 @@ struct generate_args {
     struct kr_master_info info;
 };
 
-/* A version 4 UUID (RFC 4122). */
-static enum kr_status new_id(struct kr_object_id *ret, struct kr_error *err)
-{
-    struct kr_object_id id = {.len = 16};
-
-    if (RAND_bytes(id.bytes, 16) != 1)
-        return kr_fail(err, KR_INTERNAL, "OpenSSL's random generator failed");
-    id.bytes[6] = (uint8_t)((id.bytes[6] & 0x0f) | 0x40);
-    id.bytes[8] = (uint8_t)((id.bytes[8] & 0x3f) | 0x80);
-    *ret = id;
-    return KR_OK;
-}
-
-/* One usage pair only: a key with WRAP (by CBC, say) and DECRYPT would reveal other keys of the
- * token. The list of allowed mechanisms says the same once more, where the token knows it. */
-static CK_RV generate_key(struct kr_session *s, const struct kr_object_id *id, const char *label,
-                          enum kr_wrap_mechanism mechanism, CK_OBJECT_HANDLE *ret)
-{
-    CK_MECHANISM generate = {CKM_AES_KEY_GEN, NULL, 0};
-    CK_MECHANISM_TYPE allowed = mechanism == KR_WRAP_AES_GCM ? CKM_AES_GCM : CKM_AES_KEY_WRAP_PAD;
-    CK_BBOOL yes = CK_TRUE, no = CK_FALSE, crypt = mechanism == KR_WRAP_AES_GCM, wrap = !crypt;
-    CK_OBJECT_CLASS class = CKO_SECRET_KEY;
-    CK_KEY_TYPE type = CKK_AES;
-    CK_ULONG len = 32;
-    CK_ATTRIBUTE template[] = {
-        {CKA_CLASS, &class, sizeof(class)},
-        {CKA_KEY_TYPE, &type, sizeof(type)},
-        {CKA_VALUE_LEN, &len, sizeof(len)},
-        {CKA_TOKEN, &yes, sizeof(yes)},
-        {CKA_PRIVATE, &yes, sizeof(yes)},
-        {CKA_SENSITIVE, &yes, sizeof(yes)},
-        {CKA_EXTRACTABLE, &no, sizeof(no)},
-        {CKA_ENCRYPT, &crypt, sizeof(crypt)},
-        {CKA_DECRYPT, &crypt, sizeof(crypt)},
-        {CKA_WRAP, &wrap, sizeof(wrap)},
-        {CKA_UNWRAP, &wrap, sizeof(wrap)},
-        {CKA_SIGN, &no, sizeof(no)},
-        {CKA_VERIFY, &no, sizeof(no)},
-        {CKA_DERIVE, &no, sizeof(no)},
-        {CKA_ID, (void *)id->bytes, id->len},
-        {CKA_LABEL, (void *)label, strlen(label)},
-        {CKA_ALLOWED_MECHANISMS, &allowed, sizeof(allowed)},
-    };
-    CK_ULONG count = sizeof(template) / sizeof(template[0]);
-    CK_RV rv = P11(s, C_GenerateKey, s->handle, &generate, template, count, ret);
-
-    if (rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_VALUE_INVALID ||
-        rv == CKR_TEMPLATE_INCONSISTENT)
-        rv = P11(s, C_GenerateKey, s->handle, &generate, template, count - 1, ret);
-    return rv;
-}
-
 static enum kr_status check_new(struct kr_session *s, CK_OBJECT_HANDLE handle,
                                 const struct kr_object_id *id, enum kr_wrap_mechanism mechanism,
                                 struct kr_master_info *ret, struct kr_error *err)
@@ -120,18 +66,14 @@ static enum kr_status generate_for(struct kr_session *s, struct generate_args *a
     CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
     struct kr_object_id id;
     enum kr_status status;
-    CK_RV rv;
+    bool by_gcm = mechanism == KR_WRAP_AES_GCM;
 
-    KR_TRY(new_id(&id, err));
-    rv = generate_key(s, &id, args->label, mechanism, &handle);
-    if (rv != CKR_OK)
-        return kr_ckr_fail(err, "C_GenerateKey", rv);
+    KR_TRY(kr_key_generate(s, args->label, by_gcm ? KR_KEY_CRYPTS : KR_KEY_WRAPS,
+                           by_gcm ? CKM_AES_GCM : CKM_AES_KEY_WRAP_PAD, &id, &handle, err));
     args->made = true;
     status = check_new(s, handle, &id, mechanism, &args->info, err);
-    if (status == KR_OK) {
-        kr_keys_forget(s);
+    if (status == KR_OK)
         return KR_OK;
-    }
     if (P11(s, C_DestroyObject, s->handle, handle) == CKR_OK)
         args->made = false;
     return status;

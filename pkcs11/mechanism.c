@@ -39,12 +39,12 @@ static void gcm_params_fill(struct gcm_params *p, const uint8_t *iv, const struc
     memcpy(p->iv, iv, GCM_IV);
     memcpy(p->aad, gcm_aad_prefix, prefix);
     memcpy(p->aad + prefix, id->bytes, id->len);
-    p->gcm = (CK_GCM_PARAMS){.iv_ptr = p->iv,
-                             .iv_len = GCM_IV,
-                             .iv_bits = 8 * GCM_IV,
-                             .aad_ptr = p->aad,
-                             .aad_len = prefix + id->len,
-                             .tag_bits = 8 * GCM_TAG};
+    p->gcm = (CK_GCM_PARAMS){.pIv = p->iv,
+                             .ulIvLen = GCM_IV,
+                             .ulIvBits = 8 * GCM_IV,
+                             .pAAD = p->aad,
+                             .ulAADLen = prefix + id->len,
+                             .ulTagBits = 8 * GCM_TAG};
     p->mechanism = (CK_MECHANISM){CKM_AES_GCM, &p->gcm, sizeof(p->gcm)};
 }
 

@@ -411,6 +411,7 @@ void kr_token_get_stats(const struct kr_token *t, struct kr_token_stats *ret)
         .errors = __atomic_load_n(&s->errors, __ATOMIC_RELAXED),
         .timeouts = __atomic_load_n(&s->timeouts, __ATOMIC_RELAXED),
         .searches = __atomic_load_n(&s->searches, __ATOMIC_RELAXED),
+        .resident_operations = __atomic_load_n(&s->resident_operations, __ATOMIC_RELAXED),
     };
 }
 
@@ -422,4 +423,9 @@ void kr_token_count_wrap(struct kr_token *t)
 void kr_token_count_unwrap(struct kr_token *t)
 {
     count(&t->stats.unwraps, 1);
+}
+
+void kr_token_count_resident(struct kr_token *t)
+{
+    count(&t->stats.resident_operations, 1);
 }

@@ -75,6 +75,7 @@ enum kr_wrap_mechanism {
 /* Counters since open, for status variables. Read at any time. */
 struct kr_token_stats {
     uint64_t wraps, unwraps, logins, reconnects, errors, timeouts, searches;
+    uint64_t resident_operations;
 };
 
 /* Loads and initialises the module and finds the token; no login. KR_CONFIG (module missing or no

@@ -15,6 +15,7 @@ KR_MUST_USE enum kr_status kr_token_run(struct kr_token *token, enum kr_need nee
 /* For the counters of kr_token_get_stats(). */
 void kr_token_count_wrap(struct kr_token *token);
 void kr_token_count_unwrap(struct kr_token *token);
+void kr_token_count_resident(struct kr_token *token);
 
 /* C_Login with the connection's PIN, through the guard (login.c). `run` runs a job on the worker.
  * *ret_tried tells whether C_Login was called. */

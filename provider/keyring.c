@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* The keyring core: opening, lookups, and following what other processes change. */
-#include "provider/keyring_internal.h"
+#include "provider/rows.h"
 
 #include "base/log.h"
 #include "pkcs11/pin_guard.h"
@@ -84,30 +84,6 @@ void kr_keyring_unlock(struct kr_keyring *keyring)
 
 /* --- rows into keys --------------------------------------------------------------------------- */
 
-/* A row that is not in the table yet, copied so that no keystore lock is held while the token
- * unwraps. */
-struct pending {
-    struct pending *next;
-    uint32_t id, version;
-    enum kr_cipher cipher;
-    size_t envelope_len;
-    uint8_t envelope[];
-};
-
-struct pending_list {
-    const struct kr_keytable *table;
-    struct pending *first, **last;
-};
-
-static void free_pending(struct pending_list *list)
-{
-    while (list->first) {
-        struct pending *next = list->first->next;
-        free(list->first);
-        list->first = next;
-    }
-}
-
 static bool parse_id(const char *text, uint32_t *ret)
 {
     char *end;
@@ -119,55 +95,39 @@ static bool parse_id(const char *text, uint32_t *ret)
     return true;
 }
 
-static enum kr_status collect(const struct kr_version_row *row, void *context, struct kr_error *err)
+/* A row that cannot be read is wanted too: opening it says what is wrong. */
+static bool is_new(const struct kr_version_row *row, void *context)
 {
-    struct pending_list *list = context;
     uint32_t id;
-    enum kr_cipher cipher;
-    if (!parse_id(row->id, &id) || !kr_cipher_parse(row->cipher, &cipher)) {
-        kr_fail(err, KR_INTEGRITY, "key '%s' version %u has an unknown form (cipher '%s')", row->id,
-                row->version, row->cipher);
-        kr_hint(err, "the keystore was written by a newer p11keyring, or is damaged");
-        return err->status;
-    }
-    if (kr_keytable_find(list->table, id, row->version))
-        return KR_OK;
-    struct pending *pending = malloc(sizeof(*pending) + row->envelope_len);
-    if (!pending)
-        return kr_fail_memory(err);
-    *pending = (struct pending){
-        .id = id, .version = row->version, .cipher = cipher, .envelope_len = row->envelope_len};
-    memcpy(pending->envelope, row->envelope, row->envelope_len);
-    *list->last = pending;
-    list->last = &pending->next;
-    return KR_OK;
+    return !parse_id(row->id, &id) || !kr_keytable_find(context, id, row->version);
 }
 
-static enum kr_status unwrap(struct kr_keyring *keyring, const struct pending *pending,
+static enum kr_status parse_row(const struct kr_row *row, struct kr_data_key *ret,
+                                struct kr_error *err)
+{
+    ret->version = row->version;
+    if (parse_id(row->id, &ret->id) && kr_cipher_parse(row->cipher, &ret->cipher))
+        return KR_OK;
+    kr_fail(err, KR_INTEGRITY, "key '%s' version %u has an unknown form (cipher '%s')", row->id,
+            row->version, row->cipher);
+    kr_hint(err, "the keystore was written by a newer p11keyring, or is damaged");
+    return err->status;
+}
+
+static enum kr_status unwrap(struct kr_keyring *keyring, const struct kr_row *row,
                              struct kr_error *err)
 {
-    char id[12];
-    snprintf(id, sizeof(id), "%u", pending->id);
-    struct kr_envelope_context context = kr_keyring_context(
-        keyring, KR_NS_MARIADB, id, "", pending->version, kr_cipher_name(pending->cipher));
+    KR_SECRET struct kr_data_key *key = kr_secret_alloc(sizeof(*key));
     KR_SECRET uint8_t *bytes = NULL;
     size_t len = 0;
-    enum kr_status status = kr_envelope_open(keyring->token, &context, pending->envelope,
-                                             pending->envelope_len, &bytes, &len, err);
-    if (status != KR_OK) {
-        kr_error_context(err, "key %u version %u", pending->id, pending->version);
-        return status;
-    }
-    KR_SECRET struct kr_data_key *key = kr_secret_alloc(sizeof(*key));
     if (!key)
         return kr_fail_memory(err);
+    KR_TRY(parse_row(row, key, err));
+    KR_TRY(kr_row_open(keyring, KR_NS_MARIADB, row, &bytes, &len, err));
     if (len != 16 && len != 24 && len != 32)
-        return kr_fail(err, KR_INTEGRITY, "key %u version %u has %zu bytes", pending->id,
-                       pending->version, len);
-    *key = (struct kr_data_key){.id = pending->id,
-                                .version = pending->version,
-                                .cipher = pending->cipher,
-                                .len = (uint8_t)len};
+        return kr_fail(err, KR_INTEGRITY, "key %s version %u has %zu bytes", row->id, row->version,
+                       len);
+    key->len = (uint8_t)len;
     memcpy(key->bytes, bytes, len);
     if (!kr_keytable_add(keyring->table, key))
         return kr_fail_memory(err);
@@ -175,28 +135,14 @@ static enum kr_status unwrap(struct kr_keyring *keyring, const struct pending *p
     return KR_OK;
 }
 
-/* Reads, in one consistent view, what is new; the view ends before the token is asked. */
-static enum kr_status read_new(struct kr_keyring *keyring, struct pending_list *list,
-                               struct kr_error *err)
-{
-    KR_TRY(kr_keystore_begin_read(keyring->keystore, err));
-    enum kr_status status = kr_keystore_verify(keyring->keystore, err);
-    if (status == KR_OK)
-        status = kr_keystore_each_version(keyring->keystore, KR_NS_MARIADB, collect, list, err);
-    if (status != KR_OK) {
-        kr_keystore_rollback(keyring->keystore);
-        return status;
-    }
-    return kr_keystore_commit(keyring->keystore, err);
-}
-
 static enum kr_status load_new(struct kr_keyring *keyring, struct kr_error *err)
 {
-    struct pending_list list = {.table = keyring->table, .last = &list.first};
-    enum kr_status status = read_new(keyring, &list, err);
-    for (const struct pending *p = list.first; p && status == KR_OK; p = p->next)
-        status = unwrap(keyring, p, err);
-    free_pending(&list);
+    struct kr_row *rows = NULL;
+    KR_TRY(kr_rows_read(keyring, KR_NS_MARIADB, is_new, keyring->table, &rows, err));
+    enum kr_status status = KR_OK;
+    for (const struct kr_row *row = rows; row && status == KR_OK; row = row->next)
+        status = unwrap(keyring, row, err);
+    kr_rows_free(rows);
     return status;
 }
 

@@ -4,7 +4,7 @@
 # installs, builds with warnings as errors, and runs all tests. The last line is the sum.
 set -uo pipefail
 
-STEPS=(packages build lint unit token cli server sanitizers)
+STEPS=(packages build lint unit token cli server mysql sanitizers)
 
 usage() {
     cat <<TEXT
@@ -12,7 +12,7 @@ Usage: tests/run.sh [STEP...]
 
 Steps, all of them by default: ${STEPS[*]}
 A step can be narrowed: server:backup runs tests/server/test_backup.sh alone.
-Build folders: build/test and build/asan. See docs/DEVELOPMENT.md for the P11K_* variables.
+Build folders: build/test, build/asan, build/mysql. See docs/DEVELOPMENT.md for the P11K_* variables.
 TEXT
 }
 
@@ -103,6 +103,8 @@ step_server() { # [NAME]
     done
     return "$rc"
 }
+
+step_mysql() { "$ROOT/tests/mysql/run.sh" "$@"; }
 
 step_sanitizers() {
     quietly "build with ASan and UBSan" build "$ASAN_BUILD" -DP11K_SANITIZE=address,undefined &&

@@ -23,7 +23,7 @@ struct kr_envelope_context {
     const char *cipher; /* "aes-cbc", ... ; "" where it has none */
 };
 
-#define KR_ENVELOPE_PAYLOAD_MAX 16384
+#define KR_ENVELOPE_PAYLOAD_MAX (16384 + 256) /* a MySQL secret with its type */
 #define KR_ENVELOPE_MAX (KR_ENVELOPE_PAYLOAD_MAX + 512)
 
 /* What the header of an envelope says; borrowed from the blob. */

@@ -162,6 +162,10 @@ KR_MUST_USE enum kr_status cli_verify(struct cli *cli, struct kr_keyring **ret,
 KR_MUST_USE enum kr_status cli_read_keys(struct kr_keystore *keystore, json_t **ret,
                                          struct kr_error *err);
 extern const struct cli_column cli_key_columns[];
+/* MySQL's secrets: array of {id, mechanism, created}; mechanism is aes-ecb or aes-cbc for a master
+ * key that stays in the token, and null for a wrapped secret. */
+KR_MUST_USE enum kr_status cli_read_secrets(struct kr_keystore *keystore, json_t **ret,
+                                            struct kr_error *err);
 
 /* --- token_state.c
  * -------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 
 #include "base/hex.h"
 #include "cli.h"
+#include "provider/secrets.h"
 
 static const struct cli_column columns[] = {
     {"ID", "id"},
@@ -38,6 +39,17 @@ static json_t *keystore_row(const struct kr_master_row *row)
                      "created", cli_time(row->created), "in_token", "problem");
 }
 
+/* A MySQL master key that is to be in the token; which object it is, its label tells. */
+static json_t *mysql_row(const char *keyring, const json_t *secret)
+{
+    char label[KR_SECRET_LABEL_SIZE];
+
+    kr_secret_label(keyring, json_string_value(json_object_get(secret, "id")), label);
+    return json_pack("{s:n, s:o, s:s, s:O, s:n, s:O, s:n, s:n}", "id", "label", cli_text(label),
+                     "state", "mysql", "mechanism", json_object_get(secret, "mechanism"), "wraps",
+                     "created", json_object_get(secret, "created"), "in_token", "problem");
+}
+
 static json_t *token_row(const struct kr_master_info *info)
 {
     return json_pack("{s:o, s:o, s:s, s:n, s:n, s:n, s:b, s:s?}", "id", id_text(&info->id), "label",
@@ -53,9 +65,10 @@ static unsigned count_named(const struct kr_master_info *found, size_t count, co
     char prefix[160];
     unsigned named = 0;
 
-    snprintf(prefix, sizeof prefix, "p11keyring:%s:", keyring);
+    int len = snprintf(prefix, sizeof prefix, "p11keyring:%s:", keyring);
     for (size_t i = 0; i < count; i++)
-        named += !found[i].problem && strncmp(found[i].label, prefix, strlen(prefix)) == 0;
+        named += !found[i].problem && strncmp(found[i].label, prefix, (size_t)len) == 0 &&
+                 strncmp(found[i].label + len, "mysql:", 6) != 0;
     return named;
 }
 
@@ -141,6 +154,22 @@ enum kr_status cli_run_master_adopt(struct cli *cli, struct kr_error *err)
 /* --- list
  * ----------------------------------------------------------------------------------------- */
 
+static enum kr_status mysql_masters(struct cli *cli, struct kr_keystore *keystore, json_t *rows,
+                                    struct kr_error *err)
+{
+    CLI_JSON secrets = NULL;
+    json_t *secret;
+    size_t i;
+
+    KR_TRY(cli_read_secrets(keystore, &secrets, err));
+    json_array_foreach(secrets, i, secret)
+    {
+        if (json_is_string(json_object_get(secret, "mechanism")))
+            json_array_append_new(rows, mysql_row(cli->config->keyring.name, secret));
+    }
+    return KR_OK;
+}
+
 /* A lost keystore is no reason to hide what the token has. */
 static enum kr_status keystore_masters(struct cli *cli, json_t *rows, struct kr_error *err)
 {
@@ -158,14 +187,17 @@ static enum kr_status keystore_masters(struct cli *cli, json_t *rows, struct kr_
     for (size_t i = 0; i < count; i++)
         json_array_append_new(rows, keystore_row(&masters[i]));
     free(masters);
-    return KR_OK;
+    return mysql_masters(cli, keystore, rows, err);
 }
 
-static json_t *find_row(json_t *rows, size_t count, const json_t *id)
+/* By id where the keystore tells it without the token, else by label. */
+static json_t *find_row(json_t *rows, size_t count, const json_t *id, const json_t *label)
 {
     for (size_t i = 0; i < count; i++) {
         json_t *row = json_array_get(rows, i);
-        if (json_equal(json_object_get(row, "id"), id))
+        const json_t *known = json_object_get(row, "id");
+        if (json_is_null(known) ? json_equal(json_object_get(row, "label"), label)
+                                : json_equal(known, id))
             return row;
     }
     return NULL;
@@ -180,11 +212,13 @@ static void join(json_t *rows, const struct kr_master_info *found, size_t count)
         json_object_set_new(json_array_get(rows, i), "in_token", json_false());
     for (size_t i = 0; i < count; i++) {
         CLI_JSON id = id_text(&found[i].id);
-        json_t *row = find_row(rows, known, id);
+        CLI_JSON label = cli_text(found[i].label);
+        json_t *row = find_row(rows, known, id, label);
         if (!row) {
             json_array_append_new(rows, token_row(&found[i]));
             continue;
         }
+        json_object_set(row, "id", id);
         json_object_set_new(row, "in_token", json_true());
         json_object_set_new(row, "problem", cli_text(found[i].problem));
     }

@@ -55,6 +55,25 @@ static enum kr_status set_keys(struct kr_keystore *keystore, json_t *result, str
     return KR_OK;
 }
 
+static enum kr_status set_secrets(struct kr_keystore *keystore, json_t *result,
+                                  struct kr_error *err)
+{
+    json_int_t resident = 0;
+    CLI_JSON secrets = NULL;
+    json_t *secret;
+    size_t i;
+
+    KR_TRY(cli_read_secrets(keystore, &secrets, err));
+    json_array_foreach(secrets, i, secret)
+    {
+        resident += json_is_string(json_object_get(secret, "mechanism"));
+    }
+    json_object_set_new(result, "mysql_wrapped_count",
+                        json_integer((json_int_t)json_array_size(secrets) - resident));
+    json_object_set_new(result, "mysql_token_count", json_integer(resident));
+    return KR_OK;
+}
+
 /* Without a login; a token that is away is told by cli_verify(), later. */
 static void set_token(struct cli *cli, json_t *result)
 {
@@ -102,11 +121,15 @@ static enum kr_status print_status(const json_t *result, struct kr_error *err)
         {NULL, NULL},
     };
     const json_t *keys = json_object_get(result, "keys");
+    long long wrapped = json_integer_value(json_object_get(result, "mysql_wrapped_count"));
+    long long resident = json_integer_value(json_object_get(result, "mysql_token_count"));
 
     printf("%lld keys, %lld versions, %lld disabled\n\n",
            (long long)json_integer_value(json_object_get(result, "keys_count")),
            (long long)json_integer_value(json_object_get(result, "versions_count")),
            (long long)json_integer_value(json_object_get(result, "disabled_count")));
+    if (wrapped + resident > 0)
+        printf("MySQL: %lld wrapped secrets, %lld master keys in the token\n\n", wrapped, resident);
     cli_print_fields(result, fields);
     if (json_array_size(keys) > 0)
         putchar('\n');
@@ -130,5 +153,6 @@ enum kr_status cli_run_status(struct cli *cli, struct kr_error *err)
     json_object_set_new(result, "verified", json_boolean(keyring != NULL));
     set_memory(result);
     KR_TRY(set_keys(keystore, result, err));
+    KR_TRY(set_secrets(keystore, result, err));
     return cli_print_json(cli, result) ? KR_OK : print_status(result, err);
 }

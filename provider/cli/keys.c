@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* What the keystore says of data keys, with and without the token. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli.h"
+#include "provider/secrets.h"
 
 const struct cli_column cli_key_columns[] = {
     {"ID", "id"},         {"LATEST", "latest"}, {"VERSIONS", "versions"},
@@ -117,4 +119,30 @@ enum kr_status cli_read_keys(struct kr_keystore *keystore, json_t **ret, struct 
     KR_TRY(read_rows(keystore, &rows, err));
     *ret = json_incref(list);
     return KR_OK;
+}
+
+static enum kr_status add_secret(const struct kr_version_row *row, void *context,
+                                 struct kr_error *err)
+{
+    bool resident = strncmp(row->cipher, "token-", 6) == 0;
+    char mechanism[16];
+
+    snprintf(mechanism, sizeof mechanism, "aes-%s", resident ? row->cipher + 6 : "");
+    json_t *object = json_pack("{s:o, s:s?, s:o}", "id", cli_text(row->id), "mechanism",
+                               resident ? mechanism : NULL, "created", cli_time(row->created));
+    return json_array_append_new(context, object) == 0 ? KR_OK : kr_fail_memory(err);
+}
+
+enum kr_status cli_read_secrets(struct kr_keystore *keystore, json_t **ret, struct kr_error *err)
+{
+    CLI_JSON list = json_array();
+
+    if (!list)
+        return kr_fail_memory(err);
+    KR_TRY(kr_keystore_begin_read(keystore, err));
+    enum kr_status status = kr_keystore_each_version(keystore, KR_NS_MYSQL, add_secret, list, err);
+    kr_keystore_rollback(keystore);
+    if (status == KR_OK)
+        *ret = json_incref(list);
+    return status;
 }

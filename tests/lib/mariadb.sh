@@ -8,8 +8,8 @@
 #   server_start NAME [option]   waits until it answers; shows its error log when it does not
 #   server_stop / server_kill / server_refuses NAME
 #   sql NAME [statement]         batch mode, no column names; statements on stdin otherwise
-# shellcheck source=tests/lib/common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source=tests/lib/server.sh
+source "$(dirname "${BASH_SOURCE[0]}")/server.sh"
 
 UNPACKED=$("$ROOT/tests/lib/packages.sh" unpacked)
 MARIADBD=/usr/sbin/mariadbd
@@ -120,10 +120,6 @@ server_fkm() { # NAME on|off|force KEYFILE aes_cbc|aes_ctr
 
 # --- running ---------------------------------------------------------------------------------------
 
-server_pid() { cat "$WORK/$1/server.pid"; }
-
-server_log() { echo "$WORK/$1/error.log"; }
-
 # Starts without waiting. The error log of this start begins anew. P11KEYRING_CONF is unset: the
 # server must find its configuration through its own system variable.
 server_launch() { # NAME [option...]
@@ -142,38 +138,14 @@ server_launch() { # NAME [option...]
     disown
 }
 
-server_answers() { sql "$1" "SELECT 1" >/dev/null 2>&1; }
-
-server_start() { # NAME [option...]
-    local name=$1 end=$((SECONDS + 30))
-    server_launch "$@"
-    until server_answers "$name"; do
-        if ((SECONDS >= end)) || ! alive "$(<"$WORK/$name/server.pid")"; then
-            tail -n 25 "$WORK/$name/error.log" "$WORK/$name/stdout" >&2
-            die "server $name did not start"
-        fi
-        sleep 0.1
-    done
-}
-
-server_stop() { end_process "$WORK/$1/server.pid" TERM; }
-
-server_kill() { end_process "$WORK/$1/server.pid" KILL; }
-
 # The server must end by itself, saying TEXT in one [ERROR] line of the plugin.
 server_refuses() { # NAME TEXT [SECONDS]
-    local dir=$WORK/$1 pid
-    server_launch "$1"
-    pid=$(<"$dir/server.pid")
-    if ! wait_gone "$pid" "${3:-30}"; then
-        tail -n 40 "$dir/error.log" >&2
-        die "the server runs although it should have refused"
-    fi
-    rm -f "$dir/server.pid"
     local lines
+    server_launch "$1"
+    server_ends "$1" "${3:-30}"
     lines=$(plugin_lines "$1" ERROR)
     [[ $lines == *"$2"* ]] || {
-        cat "$dir/error.log" >&2
+        cat "$(server_log "$1")" >&2
         die "'$2' is not in the plugin's error: $lines"
     }
     equal 1 "$(wc -l <<<"$lines")" "number of [ERROR] lines of the plugin ($lines)"
@@ -187,10 +159,6 @@ plugin_lines() { # NAME ERROR|Warning|Note
 sql() { # NAME [STATEMENT]
     mariadb --defaults-file="$WORK/$1/my.cnf" --batch --skip-column-names --unbuffered \
         ${2:+-e "$2"}
-}
-
-status_of() { # NAME VARIABLE
-    sql "$1" "SHOW GLOBAL STATUS LIKE '$2'" | cut -f2
 }
 
 # --- data ------------------------------------------------------------------------------------------
@@ -209,24 +177,6 @@ checksums() { # NAME
     tables=$(sql "$1" "SELECT GROUP_CONCAT(CONCAT('t.', table_name) ORDER BY 1)
         FROM information_schema.tables WHERE table_schema = 't' AND table_type = 'BASE TABLE'")
     sql "$1" "CHECKSUM TABLE $tables"
-}
-
-# Files in the server's data and temporary directories that hold TEXT, and files that a running
-# server has open without a name (most temporary files are deleted when they are made).
-files_with() { # NAME TEXT
-    local fd
-    (cd "$WORK/$1" && grep -rlaF -- "$2" data tmp) || true
-    [[ -s $WORK/$1/server.pid ]] || return 0
-    for fd in "/proc/$(server_pid "$1")/fd"/*; do
-        [[ $(readlink "$fd") == *"(deleted)" ]] || continue
-        ! grep -qaF -- "$2" "$fd" 2>/dev/null || readlink "$fd"
-    done
-}
-
-no_plaintext() { # NAME TEXT
-    local files
-    files=$(files_with "$1" "$2")
-    [[ -z $files ]] || die "'$2' is readable in: $files"
 }
 
 # --- rotation --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ BUILD_AND_DEMO=(
     softhsm2 opensc mariadb-server-core mariadb-client-core openssl
 )
 TESTS=(
-    libcmocka-dev mariadb-backup gdb sqlite3 strace jq groff-base opensc-pkcs11
+    libcmocka-dev mariadb-backup debootstrap gdb sqlite3 strace jq groff-base opensc-pkcs11
     shellcheck cppcheck
 )
 SOAK=(clang sysbench)

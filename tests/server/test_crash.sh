@@ -8,10 +8,6 @@ source "$(dirname "$0")/../lib/mariadb.sh"
 ROWS=${P11K_ROWS:-20000}
 CRASHES=${P11K_CRASHES:-3}
 
-random_pause() { # MIN-MS MAX-MS
-    sleep "$(printf '0.%03d' $(($1 + RANDOM % ($2 - $1))))"
-}
-
 # Inserts rows one by one, each committed, and says which are in.
 writer() {
     local i

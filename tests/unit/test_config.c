@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* The configuration file: what is read, and how each mistake is named. */
 #include "base/config.h"
+#include "base/versions.h"
 #include "scratch.h"
 
 #include <setjmp.h>
@@ -37,6 +38,8 @@ static void every_option_is_read(void **state)
                   "\tkeystore = /var/lib/k s.db\n"
                   "lock-timeout = 7s\npoll-interval = 250\nlock-memory = require\n"
                   "[mariadb]\ncipher = aes-ctr\nrotation-step = 5\nauto-create = yes\n"
+                  "[mysql]\nmaster-keys = wrapped\nserver-versions = 8.4.3-8.4.7, 9.6\n"
+                  "unverified-server = wrapped\n"
                   "[pkcs11]\ntimeout = 1500ms\nmechanism = aes-kwp");
     assert_string_equal(config->path, scratch_path("good.conf"));
     assert_string_equal(config->token.name, "hsm-1");
@@ -51,6 +54,9 @@ static void every_option_is_read(void **state)
     assert_string_equal(config->mariadb.cipher, "aes-ctr");
     assert_int_equal(config->mariadb.rotation_step, 5);
     assert_true(config->mariadb.auto_create);
+    assert_string_equal(config->mysql.master_keys, "wrapped");
+    assert_string_equal(config->mysql.server_versions, "8.4.3-8.4.7, 9.6");
+    assert_string_equal(config->mysql.unverified_server, "wrapped");
     assert_int_equal(config->pkcs11.timeout_ms, 1500);
     assert_string_equal(config->pkcs11.mechanism, "aes-kwp");
 }
@@ -71,6 +77,9 @@ static void defaults_are_as_documented(void **state)
     assert_string_equal(config->mariadb.cipher, "aes-cbc");
     assert_int_equal(config->mariadb.rotation_step, 2);
     assert_false(config->mariadb.auto_create);
+    assert_string_equal(config->mysql.master_keys, "token");
+    assert_string_equal(config->mysql.server_versions, "9.7");
+    assert_string_equal(config->mysql.unverified_server, "refuse");
     assert_int_equal(config->pkcs11.timeout_ms, 10000);
     assert_string_equal(config->pkcs11.mechanism, "auto");
 }
@@ -81,7 +90,7 @@ static const struct mistake {
     {"[token:a]\nmodul = /x\n", ":2: unknown option \"modul\" in section [token]",
      "module, uri, pin-source"},
     {"[keyrings]\n", ":1: unknown section [keyrings]", "[token:NAME], [keyring], [mariadb]"},
-    {"\n\n[mysql]\nx = y\n", ":3: unknown section [mysql]", "[pkcs11]"},
+    {"\n\n[oracle]\nx = y\n", ":3: unknown section [oracle]", "[pkcs11]"},
     {"[token]\nmodule = /x\n", ":1: unknown section [token]", "[token:NAME]"},
     {"[token:]\n", ":1: the NAME", "1 to 32"},
     {"[token:a b]\n", ":1: the NAME", "1 to 32"},
@@ -309,7 +318,7 @@ static void the_example_is_true(void **state)
             all[kept++] = text[i];
     }
     KR_CONFIG_OWNED struct kr_config *with_all = load_good(all);
-    assert_int_equal(switched_on, 9);
+    assert_int_equal(switched_on, 12);
     KR_CONFIG_OWNED struct kr_config *defaults = load_good("");
     assert_string_equal(with_all->keyring.name, defaults->keyring.name);
     assert_int_equal(with_all->keyring.lock_timeout_ms, defaults->keyring.lock_timeout_ms);
@@ -318,8 +327,35 @@ static void the_example_is_true(void **state)
     assert_string_equal(with_all->mariadb.cipher, defaults->mariadb.cipher);
     assert_int_equal(with_all->mariadb.rotation_step, defaults->mariadb.rotation_step);
     assert_int_equal(with_all->mariadb.auto_create, defaults->mariadb.auto_create);
+    assert_string_equal(with_all->mysql.master_keys, defaults->mysql.master_keys);
+    assert_string_equal(with_all->mysql.server_versions, defaults->mysql.server_versions);
+    assert_string_equal(with_all->mysql.unverified_server, defaults->mysql.unverified_server);
     assert_int_equal(with_all->pkcs11.timeout_ms, defaults->pkcs11.timeout_ms);
     assert_string_equal(with_all->pkcs11.mechanism, defaults->pkcs11.mechanism);
+}
+
+static void server_versions_are_matched(void **state)
+{
+    (void)state;
+    static const char *const lists[] = {"9.7", "9.7.0-9.7.99", "8.4.3-8.4.7, 9.7", "9.6-9.8", "9"};
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        assert_true(kr_versions_valid(lists[i]));
+        assert_true(kr_versions_include(lists[i], "9.7.4-0+deb13u1"));
+        assert_false(kr_versions_include(lists[i], "8.4.8"));
+        assert_false(kr_versions_include(lists[i], "10.9.7"));
+    }
+    assert_true(kr_versions_include("8.4.3-8.4.7", "8.4.7"));
+    assert_false(kr_versions_include("8.4.3-8.4.7", "8.4.2"));
+    assert_false(kr_versions_include("9.7.3", "9.7.30"));
+    static const char *const unreadable[] = {"", "9.7", "a.b.c", "9.7.", "9.7.4444"};
+    for (size_t i = 0; i < sizeof(unreadable) / sizeof(unreadable[0]); i++)
+        assert_false(kr_versions_include("0-999", unreadable[i]));
+    static const char *const bad[] = {"",      ",",       "9.x",   "9.7-",    "-9.7", "9.7.4.1",
+                                      "9..7",  "9.8-9.7", "9.7;8", "1000.1",  "9.",   "all",
+                                      "9.7-a", "9 . 7",   "9.7 x", "8.4, 9.y"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        if (kr_versions_valid(bad[i]))
+            fail_msg("'%s' was taken", bad[i]);
 }
 
 int main(void)
@@ -336,6 +372,7 @@ int main(void)
         cmocka_unit_test(an_override_is_checked_and_wins),
         cmocka_unit_test(what_is_missing_is_named),
         cmocka_unit_test(the_example_is_true),
+        cmocka_unit_test(server_versions_are_matched),
     };
     return cmocka_run_group_tests(tests, scratch_up, scratch_down);
 }

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* Envelopes read from the keystore in one verified view. */
+#include "provider/rows.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct reading {
+    kr_row_filter wanted;
+    void *context;
+    struct kr_row *first, **last;
+};
+
+void kr_rows_free(struct kr_row *rows)
+{
+    while (rows) {
+        struct kr_row *next = rows->next;
+        free(rows);
+        rows = next;
+    }
+}
+
+static char *put_text(uint8_t **at, const char *text)
+{
+    size_t size = strlen(text) + 1;
+    char *copy = memcpy(*at, text, size);
+    *at += size;
+    return copy;
+}
+
+static struct kr_row *copy_row(const struct kr_version_row *row)
+{
+    size_t texts = strlen(row->id) + strlen(row->owner) + strlen(row->cipher) + 3;
+    struct kr_row *copy = malloc(sizeof(*copy) + texts + row->envelope_len);
+    if (!copy)
+        return NULL;
+    uint8_t *at = (uint8_t *)(copy + 1);
+    *copy = (struct kr_row){.version = row->version, .envelope_len = row->envelope_len};
+    copy->id = put_text(&at, row->id);
+    copy->owner = put_text(&at, row->owner);
+    copy->cipher = put_text(&at, row->cipher);
+    copy->envelope = memcpy(at, row->envelope, row->envelope_len);
+    return copy;
+}
+
+static enum kr_status collect(const struct kr_version_row *row, void *context, struct kr_error *err)
+{
+    struct reading *reading = context;
+    if (!reading->wanted(row, reading->context))
+        return KR_OK;
+    struct kr_row *copy = copy_row(row);
+    if (!copy)
+        return kr_fail_memory(err);
+    *reading->last = copy;
+    reading->last = &copy->next;
+    return KR_OK;
+}
+
+static enum kr_status read_view(struct kr_keystore *keystore, const char *ns,
+                                struct reading *reading, struct kr_error *err)
+{
+    KR_TRY(kr_keystore_begin_read(keystore, err));
+    enum kr_status status = kr_keystore_verify(keystore, err);
+    if (status == KR_OK)
+        status = kr_keystore_each_version(keystore, ns, collect, reading, err);
+    if (status == KR_OK)
+        return kr_keystore_commit(keystore, err);
+    kr_keystore_rollback(keystore);
+    return status;
+}
+
+enum kr_status kr_rows_read(struct kr_keyring *keyring, const char *ns, kr_row_filter wanted,
+                            void *context, struct kr_row **ret, struct kr_error *err)
+{
+    struct reading reading = {.wanted = wanted, .context = context, .last = &reading.first};
+    enum kr_status status = read_view(keyring->keystore, ns, &reading, err);
+    if (status != KR_OK) {
+        kr_rows_free(reading.first);
+        return status;
+    }
+    *ret = reading.first;
+    return KR_OK;
+}
+
+enum kr_status kr_row_open(struct kr_keyring *keyring, const char *ns, const struct kr_row *row,
+                           uint8_t **ret, size_t *ret_len, struct kr_error *err)
+{
+    struct kr_envelope_context context =
+        kr_keyring_context(keyring, ns, row->id, row->owner, row->version, row->cipher);
+    enum kr_status status = kr_envelope_open(keyring->token, &context, row->envelope,
+                                             row->envelope_len, ret, ret_len, err);
+    if (status != KR_OK)
+        kr_error_context(err, "key %s version %u", row->id, row->version);
+    return status;
+}

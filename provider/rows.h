@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * Envelopes read from the keystore in one verified view and copied, so that no keystore lock is
+ * held while the token unwraps them. Private to the keyring core.
+ */
+#ifndef P11K_PROVIDER_ROWS_H
+#define P11K_PROVIDER_ROWS_H
+
+#include "provider/keyring_internal.h"
+
+struct kr_row {
+    struct kr_row *next;
+    uint32_t version;
+    char *id, *owner, *cipher; /* in the row's own memory */
+    uint8_t *envelope;
+    size_t envelope_len;
+};
+
+/* Tells whether a row is wanted; asked inside the view. */
+typedef bool (*kr_row_filter)(const struct kr_version_row *row, void *context);
+
+/* Verifies the manifest and copies the wanted rows of a namespace, in the keystore's order. The
+ * caller holds the keyring's lock and frees the list. */
+KR_MUST_USE enum kr_status kr_rows_read(struct kr_keyring *keyring, const char *ns,
+                                        kr_row_filter wanted, void *context, struct kr_row **ret,
+                                        struct kr_error *err);
+void kr_rows_free(struct kr_row *rows);
+
+/* Opens a row's envelope: *ret is secret memory. */
+KR_MUST_USE enum kr_status kr_row_open(struct kr_keyring *keyring, const char *ns,
+                                       const struct kr_row *row, uint8_t **ret, size_t *ret_len,
+                                       struct kr_error *err);
+
+#endif

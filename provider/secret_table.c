@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* The table of unwrapped secrets, and their payload. */
+#include "provider/secret_table.h"
+
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- the table -------------------------------------------------------------------------------- */
+
+static int compare(const struct kr_secret_entry *entry, const char *id, const char *owner)
+{
+    int order = strcmp(entry->id, id);
+    return order ? order : strcmp(entry->owner, owner);
+}
+
+/* Where a name is, or where it belongs. */
+static size_t position(const struct kr_secret_table *table, const char *id, const char *owner)
+{
+    size_t low = 0, high = table->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (compare(table->entries[middle], id, owner) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+struct kr_secret_entry *kr_secret_table_find(const struct kr_secret_table *table, const char *id,
+                                             const char *owner)
+{
+    size_t at = position(table, id, owner);
+    if (at == table->count || compare(table->entries[at], id, owner) != 0)
+        return NULL;
+    return table->entries[at];
+}
+
+struct kr_secret_entry *kr_secret_table_find_handle(const struct kr_secret_table *table,
+                                                    const uint8_t handle[KR_HANDLE_BYTES])
+{
+    struct kr_secret_entry *found = NULL;
+    for (size_t i = 0; i < table->count; i++) {
+        struct kr_secret_entry *entry = table->entries[i];
+        if (entry->form != KR_SECRET_WRAPPED &&
+            CRYPTO_memcmp(entry->handle, handle, KR_HANDLE_BYTES) == 0)
+            found = entry;
+    }
+    return found;
+}
+
+bool kr_secret_table_put(struct kr_secret_table *table, struct kr_secret_entry *entry)
+{
+    size_t at = position(table, entry->id, entry->owner);
+    if (at < table->count && compare(table->entries[at], entry->id, entry->owner) == 0) {
+        kr_secret_entry_free(table->entries[at]);
+        table->entries[at] = entry;
+        return true;
+    }
+    struct kr_secret_entry **entries =
+        reallocarray(table->entries, table->count + 1, sizeof(*entries));
+    if (!entries)
+        return false;
+    memmove(entries + at + 1, entries + at, (table->count - at) * sizeof(*entries));
+    entries[at] = entry;
+    table->entries = entries;
+    table->count++;
+    return true;
+}
+
+void kr_secret_table_remove(struct kr_secret_table *table, const struct kr_secret_entry *entry)
+{
+    size_t at = position(table, entry->id, entry->owner);
+    kr_secret_entry_free(table->entries[at]);
+    table->count--;
+    memmove(table->entries + at, table->entries + at + 1,
+            (table->count - at) * sizeof(*table->entries));
+}
+
+void kr_secret_table_clear(struct kr_secret_table *table)
+{
+    for (size_t i = 0; i < table->count; i++)
+        kr_secret_entry_free(table->entries[i]);
+    free(table->entries);
+    *table = (struct kr_secret_table){0};
+}
+
+void kr_secret_entry_free(struct kr_secret_entry *entry)
+{
+    if (!entry)
+        return;
+    kr_secret_free(entry->bytes);
+    free(entry->id);
+    free(entry->owner);
+    kr_secret_free(entry);
+}
+
+/* --- the payload ------------------------------------------------------------------------------ */
+
+enum { PAYLOAD_HEAD = 2 };
+
+enum kr_status kr_secret_encode(enum kr_secret_form form, const char *type, const uint8_t *bytes,
+                                size_t len, uint8_t **ret, size_t *ret_len, struct kr_error *err)
+{
+    size_t type_len = strlen(type);
+    if (type_len > KR_SECRET_TYPE_MAX)
+        return kr_fail(err, KR_USAGE, "a key type has at most %d bytes", KR_SECRET_TYPE_MAX);
+    if (len == 0 || len > KR_SECRET_BYTES_MAX)
+        return kr_fail(err, KR_USAGE, "a secret has 1 to %d bytes, not %zu", KR_SECRET_BYTES_MAX,
+                       len);
+    uint8_t *payload = kr_secret_alloc(PAYLOAD_HEAD + type_len + len);
+    if (!payload)
+        return kr_fail_memory(err);
+    payload[0] = (uint8_t)form;
+    payload[1] = (uint8_t)type_len;
+    memcpy(payload + PAYLOAD_HEAD, type, type_len);
+    memcpy(payload + PAYLOAD_HEAD + type_len, bytes, len);
+    *ret = payload;
+    *ret_len = PAYLOAD_HEAD + type_len + len;
+    return KR_OK;
+}
+
+/* Fills the form, the type and the secret or its object; false on an unknown form or bad lengths.
+ */
+static bool take_payload(struct kr_secret_entry *entry, const uint8_t *payload, size_t len)
+{
+    if (len <= PAYLOAD_HEAD || payload[1] > KR_SECRET_TYPE_MAX || len - PAYLOAD_HEAD <= payload[1])
+        return false;
+    const uint8_t *bytes = payload + PAYLOAD_HEAD + payload[1];
+    entry->form = payload[0];
+    entry->len = len - PAYLOAD_HEAD - payload[1];
+    memcpy(entry->type, payload + PAYLOAD_HEAD, payload[1]);
+    switch (entry->form) {
+    case KR_SECRET_WRAPPED:
+        entry->bytes = (uint8_t *)kr_secret_dup(bytes, entry->len);
+        return entry->bytes != NULL;
+    case KR_SECRET_TOKEN_ECB:
+    case KR_SECRET_TOKEN_CBC:
+        if (entry->len > KR_OBJECT_ID_MAX)
+            return false;
+        entry->object.len = (uint8_t)entry->len;
+        memcpy(entry->object.bytes, bytes, entry->len);
+        memcpy(entry->handle, KR_HANDLE_MAGIC, KR_HANDLE_MAGIC_BYTES);
+        return RAND_priv_bytes(entry->handle + KR_HANDLE_MAGIC_BYTES,
+                               KR_HANDLE_BYTES - KR_HANDLE_MAGIC_BYTES) == 1;
+    }
+    return false;
+}
+
+enum kr_status kr_secret_decode(const char *id, const char *owner, uint32_t version,
+                                const uint8_t *payload, size_t len, struct kr_secret_entry **ret,
+                                struct kr_error *err)
+{
+    struct kr_secret_entry *entry = kr_secret_alloc(sizeof(*entry));
+    if (!entry)
+        return kr_fail_memory(err);
+    entry->id = strdup(id);
+    entry->owner = strdup(owner);
+    entry->version = version;
+    entry->present = true;
+    if (entry->id && entry->owner && take_payload(entry, payload, len)) {
+        *ret = entry;
+        return KR_OK;
+    }
+    kr_secret_entry_free(entry);
+    kr_fail(err, KR_INTEGRITY, "the secret '%s' has an unknown form", id);
+    kr_hint(err, "the keystore was written by a newer p11keyring, or memory is exhausted");
+    return err->status;
+}
