@@ -5,8 +5,8 @@
  *   find_bytes HEX PLACE...         raw, and written as hex digits of either case
  *   find_bytes -n MORE HEX PLACE... raw, and prints the MORE bytes that follow, too
  *
- * A PLACE is a file, or a number: a process. One line for each find: the place, and the bytes in
- * hex. Fails when it can read a place not at all.
+ * A PLACE is a file, or a number: the writable memory of a process. One line for each find: the
+ * place, and the bytes in hex. Fails when it can read a place not at all.
  */
 #include <ctype.h>
 #include <err.h>
@@ -99,9 +99,7 @@ static bool search_process(const char *pid)
     FILE *maps = fopen(path, "re");
     while (fd >= 0 && maps && fgets(line, sizeof(line), maps)) {
         unsigned long from, to;
-        char access;
-        if (sscanf(line, "%lx-%lx %c", &from, &to, &access) == 3 && access == 'r' &&
-            !strstr(line, "[v"))
+        if (sscanf(line, "%lx-%lx", &from, &to) == 2 && strstr(line, " rw"))
             any = search_range(pid, fd, (off_t)from, (off_t)to) || any;
     }
     if (maps)
