@@ -81,6 +81,45 @@ void kr_secret_table_remove(struct kr_secret_table *table, const struct kr_secre
             (table->count - at) * sizeof(*table->entries));
 }
 
+/* The number at the end of a name of the series, or 0: servers count from 1. */
+static unsigned long number_in_series(const struct kr_secret_entry *entry, const char *id,
+                                      size_t stem)
+{
+    const char *digits = entry->id + stem;
+    if (entry->form == KR_SECRET_WRAPPED || strncmp(entry->id, id, stem) != 0 ||
+        strspn(digits, "0123456789") != strlen(digits))
+        return 0;
+    return strtoul(digits, NULL, 10);
+}
+
+static void count_older(struct kr_secret_series *series, unsigned long number)
+{
+    series->count++;
+    if (series->first == 0 || number < series->first)
+        series->first = number;
+    if (number > series->last)
+        series->last = number;
+}
+
+void kr_secret_table_series(const struct kr_secret_table *table, const char *id,
+                            struct kr_secret_series *ret)
+{
+    struct kr_secret_series series = {.stem = strlen(id)};
+    while (series.stem > 0 && strchr("0123456789", id[series.stem - 1]))
+        series.stem--;
+    for (size_t i = 0; i < table->count; i++) {
+        unsigned long number = number_in_series(table->entries[i], id, series.stem);
+        if (number > series.newest)
+            series.newest = number;
+    }
+    for (size_t i = 0; i < table->count; i++) {
+        unsigned long number = number_in_series(table->entries[i], id, series.stem);
+        if (number > 0 && number < series.newest)
+            count_older(&series, number);
+    }
+    *ret = series;
+}
+
 void kr_secret_table_clear(struct kr_secret_table *table)
 {
     for (size_t i = 0; i < table->count; i++)
