@@ -21,7 +21,7 @@ TESTS=(
     libcmocka-dev mariadb-backup debootstrap gdb sqlite3 strace jq groff-base opensc-pkcs11
     shellcheck cppcheck
 )
-SOAK=(clang clang-tidy sysbench)
+SOAK=(clang clang-tidy libclang-rt-14-dev linux-perf sysbench)
 
 say() { printf '%s\n' "$*" >&2; }
 
