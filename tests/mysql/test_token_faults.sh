@@ -188,16 +188,16 @@ operations_before_headers() { # STATEMENT HEADERS [FUNCTION]
 # writes the redo log with the headers so far; the count at the end is exact, for the server is dead.
 # Prints 1 if it was so.
 kill_between_headers() { # STATEMENT HEADERS BEFORE-HEADERS
-    local start done
+    local start reached
     start=$(($(mock_calls C_Encrypt) + $3))
     mock_rules "delay C_Encrypt $DELAY"
     background sql f "$1" 2>/dev/null
     eventually 10 calls_reach C_Encrypt $((start + 2 + RANDOM % ($2 / 2)))
     sql f "INSERT INTO other.x VALUES (1)"
     server_kill f
-    done=$(($(mock_calls C_Encrypt) - start))
+    reached=$(($(mock_calls C_Encrypt) - start))
     token_back
-    echo $((done > 1 && done < $2))
+    echo $((reached > 1 && reached < $2))
 }
 
 # The server itself rolls forward the tablespaces that its redo log names; the statement does the rest.

@@ -1,0 +1,65 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
+# mysql_migrate_keyring: from the server's component_keyring_file to ours in both modes, and in
+# wrapped mode back; the data can be read after each. (Out of token mode: test_attacks.sh.)
+# shellcheck source=tests/lib/mysql.sh
+source "$(dirname "$0")/../lib/mysql.sh"
+
+migrate() { # FROM TO
+    local environment
+    mapfile -t environment <"$WORK/m/env"
+    server_stop m
+    in_root env "${environment[@]}" mysql_migrate_keyring --component-dir="$WORK/m/plugins" \
+        --source-keyring="$1" --destination-keyring="$2"
+    server_manifest m "$2"
+    server_start m
+}
+
+rows_and_keys() { # KEYS
+    same_checksums m "$WORK/sums"
+    equal "$1" "$(keyring_ids m | paste -sd ' ')" "keys"
+    sql m "SHOW BINLOG EVENTS IN 'binlog.000001'" >/dev/null
+}
+
+file_keyring() {
+    server_new m
+    KIND=file server_keyring m
+    server_options m "binlog-encryption = ON"
+    server_start m
+    many_tables m one 3
+    sql m "ALTER INSTANCE ROTATE INNODB MASTER KEY"
+    checksums m >"$WORK/sums"
+    keyring_ids m | paste -sd ' ' >"$WORK/keys"
+}
+
+to_ours() {
+    server_stop m
+    KIND=$1 server_keyring m
+    migrate component_keyring_file component_keyring_pkcs11
+    rows_and_keys "$(<"$WORK/keys")"
+}
+
+rotated() { # CIPHER-COLUMN
+    sql m "ALTER INSTANCE ROTATE INNODB MASTER KEY; ALTER INSTANCE ROTATE BINLOG MASTER KEY"
+    same_checksums m "$WORK/sums"
+    contains <(sqlite3 "$WORK/m.keyring/keyring/test.keystore" "SELECT cipher FROM versions
+        WHERE id LIKE 'INNODBKey-%-3'") "$1"
+    server_start m
+    same_checksums m "$WORK/sums"
+    keyring_ids m | paste -sd ' ' >"$WORK/keys"
+}
+
+back_again() {
+    rm -f "$WORK/m/keyring/keys"
+    migrate component_keyring_pkcs11 component_keyring_file
+    rows_and_keys "$(<"$WORK/keys")"
+}
+
+for mode in token wrapped; do
+    check "$mode: tables and binary logs under component_keyring_file" file_keyring
+    check "$mode: migrated to ours" to_ours "$mode"
+    check "$mode: the next master keys are of this mode" rotated "${mode/token/token-ecb}"
+    [[ $mode == token ]] || check "$mode: migrated back" back_again
+    servers_remove m
+done
+finish
