@@ -144,10 +144,9 @@ static void give_turn(struct kr_token *t)
 
 static enum kr_status run_connect(struct kr_session *s, void *args, struct kr_error *err)
 {
-    const bool *first = args;
-
+    (void)args;
     kr_session_drop(s);
-    return kr_session_connect(s, *first, err);
+    return kr_session_connect(s, err);
 }
 
 static enum kr_status run_detach(struct kr_session *s, void *args, struct kr_error *err)
@@ -184,10 +183,9 @@ static enum kr_status connect_token(struct kr_token *t, struct kr_error *err)
         return KR_OK;
     if (!t->worker)
         KR_TRY(kr_worker_start(t->module, t->uri, t->options.timeout_ms, &t->worker, err));
-    job = kr_job_new(sizeof(bool), run_connect, NULL);
+    job = kr_job_new(0, run_connect, NULL);
     if (!job)
         return kr_fail_memory(err);
-    *(bool *)job->args = !t->seen;
     KR_TRY(run_job(t, job, err));
     if (t->seen)
         count(&t->stats.reconnects, 1);

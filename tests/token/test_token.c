@@ -139,8 +139,8 @@ static void says_which_token_is_missing(void **state)
     struct kr_error err = KR_ERROR_INIT;
 
     (void)state;
-    assert_int_equal(open_with(NULL, "pkcs11:token=nobody", &err), KR_NOT_FOUND);
-    assert_error(&err, KR_NOT_FOUND, "pkcs11:token=nobody", "token list");
+    assert_int_equal(open_with(NULL, "pkcs11:token=nobody", &err), KR_TOKEN_UNAVAILABLE);
+    assert_error(&err, KR_TOKEN_UNAVAILABLE, "pkcs11:token=nobody", "token list");
 }
 
 static void refuses_two_matches(void **state)
