@@ -313,9 +313,79 @@ static enum kr_status read_file(struct kr_pin_source *source, char *ret, size_t 
     return KR_OK;
 }
 
+/* What env and fd gave, by name: they give it once, and a keyring may be opened again. */
+struct kept {
+    struct kept *next;
+    char *name, *pin;
+    size_t len;
+};
+static struct kept *all_kept;
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* The caller holds kept_lock. */
+static struct kept *find_kept(const char *name)
+{
+    struct kept *kept = all_kept;
+    while (kept && strcmp(kept->name, name) != 0)
+        kept = kept->next;
+    return kept;
+}
+
+static bool is_kept(const char *name)
+{
+    pthread_mutex_lock(&kept_lock);
+    bool found = find_kept(name) != NULL;
+    pthread_mutex_unlock(&kept_lock);
+    return found;
+}
+
+/* The caller holds kept_lock; false: out of memory. */
+static bool add_kept(const char *name)
+{
+    struct kept *kept = calloc(1, sizeof(*kept));
+    if (kept)
+        kept->name = strdup(name);
+    if (!kept || !kept->name) {
+        free(kept);
+        return false;
+    }
+    kept->next = all_kept;
+    all_kept = kept;
+    return true;
+}
+
+/* Nothing happens for lack of memory: the next opening then says that the source is empty. */
+static void keep(const char *name, const char *pin, size_t len)
+{
+    char *copy = kr_secret_dup(pin, len);
+    pthread_mutex_lock(&kept_lock);
+    if (copy && (find_kept(name) || add_kept(name))) {
+        struct kept *kept = find_kept(name);
+        char *old = kept->pin;
+        kept->pin = copy;
+        kept->len = len;
+        copy = old;
+    }
+    pthread_mutex_unlock(&kept_lock);
+    kr_secret_free(copy);
+}
+
+/* Into READ_BYTES; false when nothing was kept. */
+static bool recall(const char *name, char *ret, size_t *ret_len)
+{
+    pthread_mutex_lock(&kept_lock);
+    const struct kept *kept = find_kept(name);
+    if (kept) {
+        memcpy(ret, kept->pin, kept->len);
+        *ret_len = kept->len;
+    }
+    pthread_mutex_unlock(&kept_lock);
+    return kept != NULL;
+}
+
 static enum kr_status check_env(const struct kr_pin_source *source, struct kr_error *err)
 {
-    if (secure_getenv(source->subject))
+    if (secure_getenv(source->subject) || is_kept(source->name))
         return KR_OK;
     kr_fail(err, KR_CONFIG, "the environment variable %s of the PIN is not set", source->subject);
     kr_hint(err, "set it for this process, or use file:/path as pin-source");
@@ -327,6 +397,8 @@ static enum kr_status read_env(const struct kr_pin_source *source, char *ret, si
 {
     KR_TRY(check_env(source, err));
     char *value = secure_getenv(source->subject);
+    if (!value)
+        return recall(source->name, ret, ret_len) ? KR_OK : check_env(source, err);
     size_t len = strlen(value);
     *ret_len = len < READ_BYTES ? len : READ_BYTES;
     memcpy(ret, value, *ret_len);
@@ -359,7 +431,10 @@ static enum kr_status read_once(struct kr_pin_source *source, char *ret, size_t 
         return read_env(source, ret, ret_len, err);
     if (source->kind == FROM_FD) {
         KR_TRY(check_fd(source, err));
-        return read_fd(source, source->fd, ret, ret_len, err);
+        KR_TRY(read_fd(source, source->fd, ret, ret_len, err));
+        if (*ret_len == 0)
+            recall(source->name, ret, ret_len);
+        return KR_OK;
     }
     return kr_prompt_line(source->what, ret, READ_BYTES, ret_len, err);
 }
@@ -409,8 +484,11 @@ static enum kr_status read_locked(struct kr_pin_source *source, char **ret_pin, 
 {
     if (is_file(source))
         return read_anew(source, ret_pin, ret_len, err);
-    if (!source->pin)
+    if (!source->pin) {
         KR_TRY(read_anew(source, &source->pin, &source->pin_len, err));
+        if (source->kind != FROM_PROMPT)
+            keep(source->name, source->pin, source->pin_len);
+    }
     char *copy = kr_secret_dup(source->pin, source->pin_len);
     if (!copy)
         return kr_fail_secret(err);

@@ -8,6 +8,7 @@
  *   env:NAME         an environment variable, wiped and removed from the environment when first
  *                    read: not while other threads use the environment
  *   fd:N             an inherited descriptor, read to its end when first asked and left open
+ *                    (what env and fd gave is kept for later sources of the same name)
  *   prompt           asked for on /dev/tty
  *
  * A bare absolute path is taken as file:. The identity of a source is what the PIN guard compares

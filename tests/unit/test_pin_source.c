@@ -387,6 +387,34 @@ static void each_prompt_has_its_own_identity(void **state)
     kr_pin_source_free(second);
 }
 
+/* A keyring that is opened again, perhaps by a child, has a source of its own. */
+static void what_is_given_once_is_kept_for_later_sources(void **state)
+{
+    (void)state;
+    int pipe_ends[2];
+    char fd_spec[16];
+    assert_int_equal(pipe(pipe_ends), 0);
+    assert_int_equal(write(pipe_ends[1], "from-fd", 7), 7);
+    close(pipe_ends[1]);
+    snprintf(fd_spec, sizeof(fd_spec), "fd:%d", pipe_ends[0]);
+    assert_int_equal(setenv("P11K_TEST_KEPT", "from-env", 1), 0);
+    const char *const given[][2] = {{fd_spec, "from-fd"}, {"env:P11K_TEST_KEPT", "from-env"}};
+    for (int i = 0; i < 4; i++) {
+        struct kr_error err = KR_ERROR_INIT;
+        struct kr_pin_source *source;
+        char *pin;
+        size_t len;
+        assert_int_equal(kr_pin_source_new(given[i % 2][0], "PIN", &source, &err), KR_OK);
+        assert_int_equal(kr_pin_source_check(source, &err), KR_OK);
+        assert_int_equal(kr_pin_source_read(source, &pin, &len, &err), KR_OK);
+        assert_string_equal(pin, given[i % 2][1]);
+        kr_secret_free(pin);
+        kr_pin_source_free(source);
+        assert_null(getenv("P11K_TEST_KEPT") && i % 2 ? "still there" : NULL);
+    }
+    close(pipe_ends[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -405,6 +433,7 @@ int main(void)
         cmocka_unit_test(a_descriptor_is_read_to_its_end_once),
         cmocka_unit_test(a_descriptor_that_cannot_serve_is_refused),
         cmocka_unit_test(each_prompt_has_its_own_identity),
+        cmocka_unit_test(what_is_given_once_is_kept_for_later_sources),
     };
     return cmocka_run_group_tests(tests, scratch_up, scratch_down);
 }
