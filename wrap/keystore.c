@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/secret.h"
 
 /* In the order of their names: an open compares them with what the file says, character by
@@ -66,13 +67,6 @@ static void free_text(char **text)
     free(*text);
 }
 #define TEXT_OWNED __attribute__((cleanup(free_text)))
-
-static void close_fd(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-}
-#define FD_OWNED __attribute__((cleanup(close_fd)))
 
 static void close_keystore(struct kr_keystore **keystore)
 {
@@ -356,7 +350,7 @@ static enum kr_status make_temporary(struct kr_keystore *keystore, struct kr_err
     TEXT_OWNED char *name = NULL;
     if (asprintf(&name, "%s.new-XXXXXX", keystore->path) < 0)
         return kr_fail_memory(err);
-    FD_OWNED int fd = mkostemp(name, O_CLOEXEC);
+    KR_FD int fd = mkostemp(name, O_CLOEXEC);
     if (fd < 0)
         return fail_create(keystore->path, "its directory", errno, err);
     keystore->temporary = name;
@@ -413,7 +407,7 @@ enum kr_status kr_keystore_create(const struct kr_keystore_options *options,
 
 static enum kr_status sync_path(const char *path, const char *keystore, struct kr_error *err)
 {
-    FD_OWNED int fd = open(path, O_RDONLY | O_CLOEXEC);
+    KR_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fsync(fd) < 0)
         return fail_create(keystore, "making it durable", errno, err);
     return KR_OK;

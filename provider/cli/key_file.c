@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/hex.h"
+#include "base/io.h"
 #include "base/secret.h"
 #include "key_file.h"
 
@@ -34,31 +35,22 @@ static enum kr_status open_file(const char *path, int *ret, struct kr_error *err
 /* The whole file, NUL-terminated, into `text` of KEY_FILE_MAX + 1 bytes. */
 static enum kr_status read_all(int fd, const char *path, char *text, struct kr_error *err)
 {
-    size_t used = 0;
-    ssize_t got;
+    ssize_t used = kr_read_full(fd, text, KEY_FILE_MAX + 1);
 
-    while ((got = read(fd, text + used, KEY_FILE_MAX + 1 - used)) != 0) {
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return kr_fail(err, KR_IO, "cannot read key file %s: %s", path, strerror(errno));
-        used += (size_t)got;
-        if (used > KEY_FILE_MAX)
-            return kr_fail(err, KR_USAGE, "key file %s is larger than %d bytes", path,
-                           KEY_FILE_MAX);
-    }
+    if (used < 0)
+        return kr_fail(err, KR_IO, "cannot read key file %s: %s", path, strerror(errno));
+    if (used > KEY_FILE_MAX)
+        return kr_fail(err, KR_USAGE, "key file %s is larger than %d bytes", path, KEY_FILE_MAX);
     text[used] = '\0';
     return KR_OK;
 }
 
 static enum kr_status slurp(const char *path, char *text, struct kr_error *err)
 {
-    int fd;
+    KR_FD int fd = -1;
 
     KR_TRY(open_file(path, &fd, err));
-    enum kr_status status = read_all(fd, path, text, err);
-    close(fd);
-    return status;
+    return read_all(fd, path, text, err);
 }
 
 static char *trim(char *text)

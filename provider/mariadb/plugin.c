@@ -18,6 +18,14 @@ static bool is_backup_program(void)
     return false;
 }
 
+static void tell_opened(const struct kr_config *config)
+{
+    struct kr_keyring_stats stats;
+    kr_keyring_get_stats(plugin.keyring, &stats);
+    kr_log(KR_LOG_NOTE, "keyring '%s' opened with %s: %u keys, %u versions", config->keyring.name,
+           config->token.uri, stats.keys, stats.versions);
+}
+
 static enum kr_status open_keyring(struct kr_error *err)
 {
     KR_CONFIG_OWNED struct kr_config *config = NULL;
@@ -28,6 +36,7 @@ static enum kr_status open_keyring(struct kr_error *err)
     kr_secret_set_policy(config->keyring.lock_memory);
     plugin.auto_create = config->mariadb.auto_create;
     KR_TRY(kr_keyring_open(config, &plugin.keyring, err));
+    tell_opened(config);
     return kr_keyring_watch(plugin.keyring, err);
 }
 

@@ -63,7 +63,7 @@ run_everything() { # NAME
     load_everything "$1"
     alter_under_load "$1"
     background hold_temporary_files "$1"
-    eventually 30 sort_is_held "$1"
+    eventually 120 sort_is_held "$1"
     files_with "$1" "$MARKER" >"$WORK/$1/found"
     sql "$1" "SELECT CONCAT('KILL ', id, ';') FROM information_schema.processlist
         WHERE info LIKE 'SELECT txt, SLEEP%'" | sql "$1"
@@ -86,6 +86,12 @@ the_search_finds_it() {
     [[ -s $WORK/clear/alter.found ]] || die "nothing was seen during ALTER TABLE"
 }
 
+# Rows of an internal temporary table that outgrow Aria's page cache are written in the clear, with
+# any encryption plugin (file_key_management too): seen with 120,000 rows, not with 20,000.
+without_the_servers_own() {
+    grep -vE '^tmp/#sql-temptable-[0-9a-f-]+\.MAD$' || true
+}
+
 nothing_readable() { # NAME CIPHER FORCE
     keyring_up "keyring_$1"
     printf '\n[mariadb]\ncipher = %s\n' "$2" >>"$P11KEYRING_CONF"
@@ -94,7 +100,8 @@ nothing_readable() { # NAME CIPHER FORCE
     server_options "$1" "$SMALL_POOL"
     server_start "$1"
     run_everything "$1"
-    equal "" "$(cat "$WORK/$1/found" "$WORK/$1/alter.found")" "files with the marker"
+    equal "" "$(cat "$WORK/$1/found" "$WORK/$1/alter.found" | without_the_servers_own)" \
+        "files with the marker"
 }
 
 same_after_restart() { # NAME

@@ -113,6 +113,8 @@ manners_in_the_log() {
     eventually 30 all_encrypted s 1
     server_stop s
     equal "" "$(plugin_lines s Warning)" "[Warning] lines of the plugin"
+    [[ $(plugin_lines s Note) == *"keyring 'test' opened with pkcs11:token="* ]] ||
+        die "no line says which keyring was opened"
     equal "" "$(plugin_lines s ERROR)" "[ERROR] lines of the plugin"
 }
 

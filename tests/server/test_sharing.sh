@@ -33,9 +33,9 @@ at_once() {
     server_start s
     load_table s one 5000 row
     local a b c
-    change_keys 100 >"$WORK/a" 2>"$WORK/a.err" &
+    change_keys 100000 >"$WORK/a" 2>"$WORK/a.err" &
     a=$!
-    change_keys 200 >"$WORK/b" 2>"$WORK/b.err" &
+    change_keys 200000 >"$WORK/b" 2>"$WORK/b.err" &
     b=$!
     use_keys &
     c=$!
@@ -50,8 +50,8 @@ nothing_lost() {
     equal $((2 * CHANGES)) "$(sort -u <<<"$versions" | wc -l)" "distinct versions of key 1"
     tool key list >"$WORK/list"
     for ((id = 0; id < CHANGES; id++)); do
-        grep -qE "^ *$((100 + id)) " "$WORK/list" || die "key $((100 + id)) was lost"
-        grep -qE "^ *$((200 + id)) " "$WORK/list" || die "key $((200 + id)) was lost"
+        grep -qE "^ *$((100000 + id)) " "$WORK/list" || die "key $((100000 + id)) was lost"
+        grep -qE "^ *$((200000 + id)) " "$WORK/list" || die "key $((200000 + id)) was lost"
         grep -qE "^ *$((300 + id)) " "$WORK/list" || die "key $((300 + id)) was lost"
     done
     eventually 2 server_is_at "$(tail -n 1 <<<"$versions")"
