@@ -243,7 +243,7 @@ static void *take_shared(size_t size, int *ret_lock_errno)
 
 static void *take_own(size_t size, int *ret_lock_errno)
 {
-    size_t bytes = (size + GUARD * GRANULE + PAGE - 1) / PAGE * PAGE;
+    size_t bytes = (size + (size_t)GUARD * GRANULE + PAGE - 1) / PAGE * PAGE;
     struct arena *arena = new_arena(bytes, false, ret_lock_errno);
     if (!arena)
         return NULL;

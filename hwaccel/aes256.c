@@ -50,7 +50,7 @@ static bool run(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, const struct kr_a
               EVP_CipherUpdate(ctx, out, &done, in, (int)len) &&
               EVP_CipherFinal_ex(ctx, out + done, &last);
     kr_wipe(key, sizeof(key));
-    *ret_len = (size_t)(done + last);
+    *ret_len = (size_t)done + (size_t)last;
     return ok;
 }
 

@@ -41,10 +41,10 @@ static void gcm_params_fill(struct gcm_params *p, const uint8_t *iv, const struc
     memcpy(p->aad + prefix, id->bytes, id->len);
     p->gcm = (CK_GCM_PARAMS){.pIv = p->iv,
                              .ulIvLen = GCM_IV,
-                             .ulIvBits = 8 * GCM_IV,
+                             .ulIvBits = 8UL * GCM_IV,
                              .pAAD = p->aad,
                              .ulAADLen = prefix + id->len,
-                             .ulTagBits = 8 * GCM_TAG};
+                             .ulTagBits = 8UL * GCM_TAG};
     p->mechanism = (CK_MECHANISM){CKM_AES_GCM, &p->gcm, sizeof(p->gcm)};
 }
 
@@ -284,7 +284,7 @@ enum kr_status kr_prove_with(struct kr_session *s, CK_OBJECT_HANDLE master,
                              const struct kr_object_id *id, enum kr_wrap_mechanism mechanism,
                              struct kr_error *err)
 {
-    KR_SECRET uint8_t *keys = kr_secret_alloc(2 * KR_SEALING_KEY_BYTES);
+    KR_SECRET uint8_t *keys = kr_secret_alloc(2UL * KR_SEALING_KEY_BYTES);
     uint8_t *key = keys, *back, wrapped[KR_WRAPPED_MAX];
     struct kr_error refusal = KR_ERROR_INIT;
     size_t len = 0;

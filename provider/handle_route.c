@@ -133,7 +133,7 @@ static bool run(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, const struct atte
     return EVP_CipherInit_ex2(ctx, cipher, attempt->handle, attempt->iv, attempt->encrypt, NULL) &&
            EVP_CIPHER_CTX_set_padding(ctx, attempt->padding) &&
            EVP_CipherUpdate(ctx, out, &len, in, (int)attempt->len) &&
-           EVP_CipherFinal_ex(ctx, out + len, &last) && (size_t)(len + last) >= attempt->len;
+           EVP_CipherFinal_ex(ctx, out + len, &last) && (size_t)len + (size_t)last >= attempt->len;
 }
 
 /* As the server calls OpenSSL; `out` has room for a block more. */

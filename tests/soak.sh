@@ -13,7 +13,7 @@ Parts, all of them by default: ${PARTS[*]}
 TEXT
 }
 
-PARTS=(packages build unit server cli mysql fuzz tsan bench)
+PARTS=(packages build tidy unit server cli mysql fuzz tsan bench)
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 export P11K_BUILD=${P11K_BUILD:-$ROOT/build/test}
 export P11K_ROWS=${P11K_ROWS:-200000}
@@ -36,6 +36,12 @@ build() { # FOLDER [cmake option...]
 part_packages() { "$ROOT/tests/lib/packages.sh" soak; }
 
 part_build() { build "$P11K_BUILD" -DP11K_WERROR=ON; }
+
+part_tidy() {
+    build "$ROOT/build/clang" -DCMAKE_C_COMPILER=clang && cd "$ROOT" &&
+        git ls-files '*.c' ':!tests' |
+        xargs -P "$(nproc)" -n 4 clang-tidy -p "$ROOT/build/clang" --quiet 2>/dev/null
+}
 
 part_unit() { "$ROOT/tests/run.sh" unit token; }
 

@@ -98,7 +98,7 @@ static enum kr_status show_version(const struct kr_version_row *row, void *conte
     key = show->keyring ? kr_keyring_find(show->keyring, show->id, row->version) : NULL;
     object =
         json_pack("{s:I, s:o, s:o, s:o}", "version", (json_int_t)row->version, "cipher",
-                  cli_text(row->cipher), "bits", key ? json_integer(8 * key->len) : json_null(),
+                  cli_text(row->cipher), "bits", key ? json_integer(8LL * key->len) : json_null(),
                   "created", cli_time(row->created));
     return json_array_append_new(show->versions, object) == 0 ? KR_OK : kr_fail_memory(err);
 }

@@ -297,7 +297,7 @@ FUNCTIONS_OF(ecb, KR_HANDLE_CIPHER_ECB)
 FUNCTIONS_OF(cbc, KR_HANDLE_CIPHER_CBC)
 
 /* clang-format off */
-#define ENTRY(id, function) {OSSL_FUNC_CIPHER_##id, (void (*)(void))function}
+#define ENTRY(id, function) {OSSL_FUNC_CIPHER_##id, (void (*)(void))(function)}
 #define REPLACEMENTS(name)                                                                         \
     ENTRY(NEWCTX, name##_newctx), ENTRY(FREECTX, freectx), ENTRY(DUPCTX, dupctx),                  \
     ENTRY(ENCRYPT_INIT, encrypt_init), ENTRY(DECRYPT_INIT, decrypt_init),                          \

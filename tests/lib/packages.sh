@@ -22,7 +22,7 @@ TESTS=(
     libcmocka-dev mariadb-backup debootstrap gdb sqlite3 strace jq groff-base opensc-pkcs11
     shellcheck cppcheck
 )
-SOAK=(clang sysbench)
+SOAK=(clang clang-tidy libclang-rt-14-dev linux-perf sysbench)
 
 say() { printf '%s\n' "$*" >&2; }
 
