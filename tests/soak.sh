@@ -13,13 +13,14 @@ Parts, all of them by default: ${PARTS[*]}
 TEXT
 }
 
-PARTS=(packages build tidy unit server cli fuzz tsan bench)
+PARTS=(packages build tidy unit server cli mysql fuzz tsan bench)
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 export P11K_BUILD=${P11K_BUILD:-$ROOT/build/test}
 export P11K_ROWS=${P11K_ROWS:-200000}
 export P11K_CRASHES=${P11K_CRASHES:-40}
 export P11K_CHANGES=${P11K_CHANGES:-150}
 export P11K_KILLS=${P11K_KILLS:-500}
+export P11K_TABLES=${P11K_TABLES:-200}
 export P11K_SOAK=1
 FUZZ_SECONDS=${P11K_FUZZ_SECONDS:-60}
 failures=()
@@ -47,6 +48,8 @@ part_unit() { "$ROOT/tests/run.sh" unit token; }
 part_server() { "$ROOT/tests/run.sh" server; }
 
 part_cli() { "$ROOT/tests/run.sh" cli; }
+
+part_mysql() { "$ROOT/tests/run.sh" mysql; }
 
 # Fuzzers are built by clang, with the sanitizers, and start from tests/fuzz/corpus/NAME. New inputs
 # stay in build/fuzz/found; one that crashes is kept there as crash-*.
@@ -80,6 +83,10 @@ part_bench() {
     local bench rc=0
     for bench in "$P11K_BUILD/bin"/bench_*; do "$bench" || rc=1; done
     "$ROOT/tests/bench/server_share.sh" || rc=1
+    "$ROOT/tests/lib/mysql_root.sh" build &&
+        "$ROOT/tests/lib/mysql_root.sh" compile "${P11K_MYSQL_BUILD:-$ROOT/build/mysql}" || return
+    "$ROOT/tests/bench/server_share_mysql.sh" || rc=1
+    "$ROOT/tests/bench/start_mysql.sh" || rc=1
     return "$rc"
 }
 
@@ -102,8 +109,8 @@ for part in "$@"; do
     printf '(%s: %d s)\n' "$part" $((SECONDS - started))
 done
 
-printf '\nrows %s, crashes %s, changes %s, kills %s, fuzz %s s; %d s in all\n' "$P11K_ROWS" \
-    "$P11K_CRASHES" "$P11K_CHANGES" "$P11K_KILLS" "$FUZZ_SECONDS" "$SECONDS"
+printf '\nrows %s, crashes %s, changes %s, kills %s, tables %s, fuzz %s s; %d s in all\n' "$P11K_ROWS" \
+    "$P11K_CRASHES" "$P11K_CHANGES" "$P11K_KILLS" "$P11K_TABLES" "$FUZZ_SECONDS" "$SECONDS"
 printf '%d parts passed, %d failed%s\n' $(($# - ${#failures[@]})) ${#failures[@]} \
     "${failures[*]:+: ${failures[*]}}"
 ((${#failures[@]} == 0))

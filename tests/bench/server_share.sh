@@ -7,17 +7,13 @@
 #   tests/bench/server_share.sh [ROUNDS [SECONDS]]
 # shellcheck source=tests/lib/mariadb.sh
 source "$(dirname "$0")/../lib/mariadb.sh"
+# shellcheck source=tests/lib/bench.sh
+source "$(dirname "$0")/../lib/bench.sh"
 
 ROUNDS=${1:-5}
 SECONDS_EACH=${2:-10}
+WORKLOAD=oltp_write_only
 ROWS=100000
-
-load() { # NAME prepare|run [option...]
-    local name=$1 step=$2
-    shift 2
-    sysbench oltp_write_only --db-driver=mysql --mysql-socket="$WORK/$name/socket" \
-        --mysql-user=root --mysql-db=t --tables=2 --table-size="$ROWS" --threads=2 "$@" "$step"
-}
 
 # A server with half of its data in memory, so that pages go out and come in all the time.
 server_up() { # NAME
@@ -29,21 +25,11 @@ server_up() { # NAME
 
 # Percent of CPU samples in libcrypto, in the encryption plugin, or in the server's own cipher code.
 share() { # NAME
-    local data=$WORK/$1/perf.data
-    perf record -q -e cpu-clock -F 499 -o "$data" -p "$(server_pid "$1")" -- \
-        sleep "$SECONDS_EACH" >/dev/null 2>&1 &
-    local perf=$!
-    load "$1" run --time="$((SECONDS_EACH + 1))" >/dev/null
-    wait "$perf"
-    perf report -i "$data" --stdio --sort dso,symbol -t '|' 2>/dev/null | awk -F'|' '
-        /^#/ || NF < 3 { next }
-        { gsub(/[ %]/, "", $1); gsub(/ /, "", $2) }
+    samples "$1" | awk -F'|' '
         $2 ~ /libcrypto|pkcs11_key_management|file_key_management/ { sum += $1; next }
         $2 ~ /mariadbd/ && $3 ~ /MyCTX|my_aes_|my_random_bytes/ { sum += $1 }
         END { printf "%.2f\n", sum }'
 }
-
-median() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
 compare() { # aes-cbc|aes-ctr
     local cipher=$1 ours=ours-$1 theirs=theirs-$1 round

@@ -11,7 +11,7 @@
 #   in_root COMMAND...           any other program of the root, as the server's user
 #
 # Scripts run their checks for each word of $KINDS.
-KINDS=${P11K_KEYRINGS:-file}
+KINDS=${P11K_KEYRINGS:-token wrapped}
 KIND=${KINDS%% *}
 # shellcheck source=tests/lib/server.sh
 source "$(dirname "${BASH_SOURCE[0]}")/server.sh"

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
 # Installs the Debian packages that are missing, and only then touches apt:
 #
-#   packages.sh demo      what a build and softhsm-conf/demo.sh need
+#   packages.sh demo-mariadb, demo-mysql
+#                         what a build and that half of softhsm-conf/demo.sh need
 #   packages.sh tests     what tests/run.sh needs as well
 #   packages.sh soak      what tests/soak.sh needs as well
 #   packages.sh unpacked  prints the folder of programs that are unpacked but never installed
@@ -95,7 +96,8 @@ unpack_mariadb() {
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 case ${1:-} in
-demo) install_missing "${BUILD_AND_DEMO[@]}" ;;
+demo-mariadb) install_missing "${BUILD_AND_DEMO[@]}" ;;
+demo-mysql) install_missing "${BUILD_AND_DEMO[@]}" debootstrap ;;
 tests)
     install_missing "${BUILD_AND_DEMO[@]}" "${TESTS[@]}"
     unpack_mariadb
@@ -106,7 +108,7 @@ soak)
     ;;
 unpacked) unpacked_dir ;;
 *)
-    say "usage: packages.sh demo|tests|soak|unpacked"
+    say "usage: packages.sh demo-mariadb|demo-mysql|tests|soak|unpacked"
     exit 2
     ;;
 esac

@@ -27,7 +27,7 @@ run_script() { # SCRIPT
 
 prepare() {
     "$HERE/../lib/mysql_root.sh" build || return
-    if [[ ${P11K_KEYRINGS:-file} != file ]]; then
+    if [[ ${P11K_KEYRINGS:-} != file ]]; then
         export P11K_MYSQL_BUILD=${P11K_MYSQL_BUILD:-$HERE/../../build/mysql}
         "$HERE/../lib/mysql_root.sh" compile "$P11K_MYSQL_BUILD" || return
     fi

@@ -1,0 +1,25 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
+# What the benchmarks with a server have in common; source the server's own library first. Set
+# WORKLOAD (a test of sysbench) and ROWS; SECONDS_EACH is the time of one measurement.
+
+load() { # NAME prepare|run [option...]
+    local name=$1 step=$2
+    shift 2
+    sysbench "$WORKLOAD" --db-driver=mysql --mysql-socket="$WORK/$name/socket" \
+        --mysql-user=root --mysql-db=t --tables=2 --table-size="$ROWS" --threads=2 "$@" "$step"
+}
+
+# The CPU samples of a server under load: "PERCENT|DSO|SYMBOL", blanks removed but for the symbol's.
+samples() { # NAME
+    local data=$WORK/$1/perf.data
+    perf record -q -e cpu-clock -F 499 -o "$data" -p "$(server_pid "$1")" -- \
+        sleep "$SECONDS_EACH" >/dev/null 2>&1 &
+    local perf=$!
+    load "$1" run --time="$((SECONDS_EACH + 1))" >/dev/null
+    wait "$perf"
+    perf report -i "$data" --stdio --sort dso,symbol -t '|' 2>/dev/null |
+        awk -F'|' -v OFS='|' '!/^#/ && NF >= 3 { gsub(/[ %]/, "", $1); gsub(/ /, "", $2); print }'
+}
+
+median() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
