@@ -201,6 +201,26 @@ static enum kr_status choose_slot(const struct p11 *p, const struct init_args *a
 }
 
 /* C_InitToken takes 32 bytes padded with blanks, and libp11 hands on what it is given. */
+/* Asked before anything is changed: a token that was initialised and then refused its user PIN
+ * would be left half made. */
+static enum kr_status check_pin_lengths(struct kr_session *s, PKCS11_SLOT *slot,
+                                        const struct init_args *args, struct kr_error *err)
+{
+    size_t so = strlen(args->so_pin), user = strlen(args->user_pin);
+    CK_TOKEN_INFO info;
+    CK_RV rv = P11(s, C_GetTokenInfo, PKCS11_get_slotid_from_slot(slot), &info);
+
+    if (rv != CKR_OK)
+        return kr_ckr_fail(err, "C_GetTokenInfo", rv);
+    if (so >= info.ulMinPinLen && so <= info.ulMaxPinLen && user >= info.ulMinPinLen &&
+        user <= info.ulMaxPinLen)
+        return KR_OK;
+    kr_fail(err, KR_USAGE, "this token takes PINs of %lu to %lu bytes", info.ulMinPinLen,
+            info.ulMaxPinLen);
+    kr_hint(err, "choose an SO PIN and a user PIN of such a length");
+    return KR_USAGE;
+}
+
 static enum kr_status init_token(struct kr_session *s, PKCS11_SLOT *slot,
                                  const struct init_args *args, struct kr_error *err)
 {
@@ -254,6 +274,8 @@ static enum kr_status run_init(struct kr_session *s, void *data, struct kr_error
         status = p11_open(s, &p, err);
     if (status == KR_OK)
         status = choose_slot(&p, args, &slot, err);
+    if (status == KR_OK)
+        status = check_pin_lengths(s, slot, args, err);
     if (status == KR_OK)
         status = init_token(s, slot, args, err);
     if (status == KR_OK)

@@ -285,12 +285,13 @@ enum kr_status kr_prove_with(struct kr_session *s, CK_OBJECT_HANDLE master,
                              struct kr_error *err)
 {
     KR_SECRET uint8_t *keys = kr_secret_alloc(2 * KR_SEALING_KEY_BYTES);
-    uint8_t *key = keys, *back = keys + KR_SEALING_KEY_BYTES, wrapped[KR_WRAPPED_MAX];
+    uint8_t *key = keys, *back, wrapped[KR_WRAPPED_MAX];
     struct kr_error refusal = KR_ERROR_INIT;
     size_t len = 0;
 
     if (!keys)
         return kr_fail_memory(err);
+    back = keys + KR_SEALING_KEY_BYTES;
     KR_TRY(kr_session_random(s, key, KR_SEALING_KEY_BYTES, err));
     KR_TRY(kr_wrap_with(s, master, id, mechanism, key, wrapped, &len, err));
     KR_TRY(kr_unwrap_with(s, master, id, mechanism, wrapped, len, back, err));

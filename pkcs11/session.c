@@ -188,10 +188,10 @@ static enum kr_status find_token(struct kr_session *s, struct kr_error *err)
     matches = count_matches(s, uri, slots, count, &slot);
     free(slots);
     if (matches == 0) {
-        kr_fail(err, KR_NOT_FOUND, "no token matches %s (%s has %lu token%s)", s->uri,
+        kr_fail(err, KR_TOKEN_UNAVAILABLE, "no token matches %s (%s has %lu token%s)", s->uri,
                 kr_module_path(s->module), count, count == 1 ? "" : "s");
-        kr_hint(err, "see what there is: p11keyring token list");
-        return KR_NOT_FOUND;
+        kr_hint(err, "connect the token, or see what there is: p11keyring token list");
+        return KR_TOKEN_UNAVAILABLE;
     }
     if (matches > 1) {
         kr_fail(err, KR_REFUSED, "%lu tokens match %s", matches, s->uri);
@@ -255,27 +255,17 @@ static enum kr_status find_after_restart(struct kr_session *s, enum kr_status fo
     return restarted ? find_and_open(s, err) : found;
 }
 
-static enum kr_status fail_gone(const struct kr_session *s, struct kr_error *err)
-{
-    kr_fail(err, KR_TOKEN_UNAVAILABLE, "the token %s is gone from %s", s->uri,
-            kr_module_path(s->module));
-    kr_hint(err, "connect the token again: it is found without a restart");
-    return KR_TOKEN_UNAVAILABLE;
-}
-
-enum kr_status kr_session_connect(struct kr_session *s, bool first, struct kr_error *err)
+enum kr_status kr_session_connect(struct kr_session *s, struct kr_error *err)
 {
     enum kr_status status;
 
     KR_TRY(attach(s, err));
     s->needs_initialise = false;
     status = find_and_open(s, err);
-    if (status == KR_NOT_FOUND || status == KR_TOKEN_UNAVAILABLE)
+    if (status == KR_TOKEN_UNAVAILABLE)
         status = find_after_restart(s, status, err);
     if (status == KR_OK)
         s->lost = false;
-    else if (status == KR_NOT_FOUND && !first)
-        return fail_gone(s, err);
     return status;
 }
 

@@ -49,10 +49,8 @@ CK_RV kr_session_result(struct kr_session *session, CK_RV rv);
  * error, whatever the job made of it. */
 void kr_session_run(struct kr_session *session, struct kr_job *job);
 
-/* Attaches to the module, finds the one token and opens a session. `first` decides whether a
- * missing token is KR_NOT_FOUND or, having been there before, KR_TOKEN_UNAVAILABLE. */
-KR_MUST_USE enum kr_status kr_session_connect(struct kr_session *session, bool first,
-                                              struct kr_error *err);
+/* Attaches to the module, finds the one token and opens a session. */
+KR_MUST_USE enum kr_status kr_session_connect(struct kr_session *session, struct kr_error *err);
 /* Forgets session and handles; the session is closed if it still exists. */
 void kr_session_drop(struct kr_session *session);
 void kr_session_detach(struct kr_session *session);

@@ -5,8 +5,8 @@
  */
 #include "pkcs11/token.h"
 
-#include "base/clock.h"
 #include "base/log.h"
+#include "base/turn.h"
 #include "pkcs11/ckr.h"
 #include "pkcs11/pin_guard.h"
 #include "pkcs11/token_internal.h"
@@ -23,9 +23,7 @@ struct kr_token {
     char *uri, *guard_path;
     struct kr_module *module;
 
-    pthread_mutex_t lock; /* of `busy` */
-    pthread_cond_t turn;
-    bool busy; /* somebody has the turn; what follows belongs to that caller */
+    struct kr_turn turn; /* what follows belongs to the caller who has it */
 
     struct kr_worker *worker;
     bool connected, logged_in, seen; /* seen: it was there once */
@@ -46,18 +44,6 @@ static pthread_mutex_t tokens_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kr_token *tokens;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void init_turn(struct kr_token *t)
-{
-    pthread_condattr_t attr;
-
-    pthread_mutex_init(&t->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&t->turn, &attr);
-    pthread_condattr_destroy(&attr);
-    t->busy = false;
-}
-
 static void before_fork(void)
 {
     pthread_mutex_lock(&tokens_lock);
@@ -73,7 +59,7 @@ static void after_fork_parent(void)
 static void after_fork_child(void)
 {
     for (struct kr_token *t = tokens; t; t = t->next) {
-        init_turn(t);
+        kr_turn_init(&t->turn);
         t->worker = NULL;
         t->connected = t->logged_in = false;
     }
@@ -113,17 +99,7 @@ static void remove_token(struct kr_token *t)
 
 static enum kr_status take_turn(struct kr_token *t, struct kr_error *err)
 {
-    struct timespec deadline = kr_deadline(t->options.timeout_ms);
-    bool mine;
-
-    pthread_mutex_lock(&t->lock);
-    while (t->busy && pthread_cond_timedwait(&t->turn, &t->lock, &deadline) == 0)
-        ;
-    mine = !t->busy;
-    if (mine)
-        t->busy = true;
-    pthread_mutex_unlock(&t->lock);
-    if (mine)
+    if (kr_turn_take(&t->turn, t->options.timeout_ms))
         return KR_OK;
     kr_fail(err, KR_TOKEN_UNAVAILABLE, "the token was busy with other requests for %u ms",
             t->options.timeout_ms);
@@ -131,23 +107,14 @@ static enum kr_status take_turn(struct kr_token *t, struct kr_error *err)
     return KR_TOKEN_UNAVAILABLE;
 }
 
-static void give_turn(struct kr_token *t)
-{
-    pthread_mutex_lock(&t->lock);
-    t->busy = false;
-    pthread_cond_signal(&t->turn);
-    pthread_mutex_unlock(&t->lock);
-}
-
 /* --- jobs of the connection itself --------------------------------------------------------------
  */
 
 static enum kr_status run_connect(struct kr_session *s, void *args, struct kr_error *err)
 {
-    const bool *first = args;
-
+    (void)args;
     kr_session_drop(s);
-    return kr_session_connect(s, *first, err);
+    return kr_session_connect(s, err);
 }
 
 static enum kr_status run_detach(struct kr_session *s, void *args, struct kr_error *err)
@@ -184,10 +151,9 @@ static enum kr_status connect_token(struct kr_token *t, struct kr_error *err)
         return KR_OK;
     if (!t->worker)
         KR_TRY(kr_worker_start(t->module, t->uri, t->options.timeout_ms, &t->worker, err));
-    job = kr_job_new(sizeof(bool), run_connect, NULL);
+    job = kr_job_new(0, run_connect, NULL);
     if (!job)
         return kr_fail_memory(err);
-    *(bool *)job->args = !t->seen;
     KR_TRY(run_job(t, job, err));
     if (t->seen)
         count(&t->stats.reconnects, 1);
@@ -249,7 +215,7 @@ enum kr_status kr_token_run(struct kr_token *t, enum kr_need need, struct kr_job
         status = run_once(t, need, job, err);
     }
     note_outcome(t, status);
-    give_turn(t);
+    kr_turn_give(&t->turn);
     return status;
 }
 
@@ -259,8 +225,7 @@ enum kr_status kr_token_run(struct kr_token *t, enum kr_need need, struct kr_job
 static void token_free(struct kr_token *t)
 {
     remove_token(t);
-    pthread_cond_destroy(&t->turn);
-    pthread_mutex_destroy(&t->lock);
+    kr_turn_destroy(&t->turn);
     free(t->uri);
     free(t->guard_path);
     free(t);
@@ -309,7 +274,7 @@ enum kr_status kr_token_open(const struct kr_token_options *options, struct kr_t
     job = kr_job_new(0, run_nothing, NULL);
     if (!t || !job)
         return kr_fail_memory(err);
-    init_turn(t);
+    kr_turn_init(&t->turn);
     add_token(t);
     KR_TRY(copy_options(t, options, err));
     KR_TRY(kr_module_get(options->module, &t->module, err));

@@ -79,8 +79,8 @@ struct kr_token_stats {
 };
 
 /* Loads and initialises the module and finds the token; no login. KR_CONFIG (module missing or no
- * PKCS#11 module, bad URI), KR_NOT_FOUND (no token matches), KR_REFUSED (several match),
- * KR_TOKEN_UNAVAILABLE. */
+ * PKCS#11 module, bad URI), KR_TOKEN_UNAVAILABLE (no token matches, too), KR_REFUSED (several
+ * match). */
 KR_MUST_USE enum kr_status kr_token_open(const struct kr_token_options *options,
                                          struct kr_token **ret, struct kr_error *err);
 

@@ -2,7 +2,6 @@
 /* The keyring core: opening, lookups, and following what other processes change. */
 #include "provider/rows.h"
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "pkcs11/pin_guard.h"
 
@@ -70,8 +69,7 @@ char *kr_keyring_guard_path(const struct kr_config *config)
 
 enum kr_status kr_keyring_lock(struct kr_keyring *keyring, struct kr_error *err)
 {
-    struct timespec until = kr_deadline(keyring->wait_ms);
-    if (pthread_mutex_clocklock(&keyring->lock, CLOCK_MONOTONIC, &until) == 0)
+    if (kr_turn_take(&keyring->turn, keyring->wait_ms))
         return KR_OK;
     kr_fail(err, KR_TOKEN_UNAVAILABLE,
             "another operation on the keyring has not finished within %u ms", keyring->wait_ms);
@@ -81,7 +79,7 @@ enum kr_status kr_keyring_lock(struct kr_keyring *keyring, struct kr_error *err)
 
 void kr_keyring_unlock(struct kr_keyring *keyring)
 {
-    pthread_mutex_unlock(&keyring->lock);
+    kr_turn_give(&keyring->turn);
 }
 
 /* --- rows into keys --------------------------------------------------------------------------- */
@@ -250,7 +248,7 @@ static struct kr_keyring *new_keyring(const struct kr_config *config)
     struct kr_keyring *keyring = calloc(1, sizeof(*keyring));
     if (!keyring)
         return NULL;
-    pthread_mutex_init(&keyring->lock, NULL);
+    kr_turn_init(&keyring->turn);
     keyring->name = strdup(config->keyring.name);
     keyring->keystore_path = strdup(config->keyring.keystore);
     keyring->table = kr_keytable_new();
@@ -291,7 +289,7 @@ void kr_keyring_close(struct kr_keyring *keyring)
     kr_pin_source_free(keyring->pin);
     kr_keytable_free(keyring->table);
     kr_secret_free(keyring->manifest_key);
-    pthread_mutex_destroy(&keyring->lock);
+    kr_turn_destroy(&keyring->turn);
     free(keyring->name);
     free(keyring->keystore_path);
     free(keyring);

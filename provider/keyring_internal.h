@@ -3,9 +3,9 @@
 #ifndef P11K_PROVIDER_KEYRING_INTERNAL_H
 #define P11K_PROVIDER_KEYRING_INTERNAL_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/turn.h"
 #include "provider/keyring.h"
 #include "provider/keytable.h"
 #include "wrap/envelope.h"
@@ -21,7 +21,7 @@ struct kr_keyring {
     uint8_t *manifest_key; /* secret memory */
 
     /* Serialises everything below and the token. */
-    pthread_mutex_t lock;
+    struct kr_turn turn;
     struct kr_keystore *keystore; /* for reading; a writer opens its own */
     uint64_t seen_change;
 

@@ -487,7 +487,7 @@ enum kr_status kr_secrets_crypt(struct kr_secrets *secrets, const uint8_t handle
         object = entry->object;
     pthread_rwlock_unlock(&secrets->lock);
     if (object.len == 0)
-        return kr_fail(err, KR_NOT_FOUND, "a handle names no key for this operation");
+        return kr_fail(err, KR_USAGE, "a handle names no key for this operation");
     return kr_resident_crypt(secrets->keyring->token, &object,
                              ecb ? KR_RESIDENT_ECB : KR_RESIDENT_CBC, encrypt, iv, in, len, out,
                              err);

@@ -103,7 +103,7 @@ KR_MUST_USE enum kr_status kr_secrets_names(struct kr_secrets *secrets, struct k
 void kr_secret_names_free(struct kr_secret_name *names, size_t count);
 
 /* One operation in the token under the key that `handle` names; `iv` (16 bytes) is NULL for ECB.
- * KR_NOT_FOUND for a handle of no key or of a key of the other mode. */
+ * KR_USAGE for a handle of no key or of a key of the other mode. */
 KR_MUST_USE enum kr_status kr_secrets_crypt(struct kr_secrets *secrets,
                                             const uint8_t handle[KR_HANDLE_BYTES],
                                             enum kr_handle_op op, const uint8_t *iv,

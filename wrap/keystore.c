@@ -138,6 +138,8 @@ static enum kr_status check_access(const struct kr_keystore *keystore, struct kr
 {
     if (!keystore->writable || !sqlite3_db_readonly(keystore->sql.db, "main"))
         return KR_OK;
+    if (access(keystore->path, W_OK) == 0)
+        return kr_sql_damaged(&keystore->sql, "its header asks for a newer SQLite", err);
     kr_fail(err, KR_CONFIG, "no permission to write the keystore %s", keystore->path);
     kr_hint(err, "run this as root or as the owner of %s", keystore->path);
     return KR_CONFIG;

@@ -123,7 +123,8 @@ enum kr_status kr_keystore_count_wrap(struct kr_keystore *keystore,
             "the master key has wrapped 2^32 keys, the limit for random nonces, or is not in the "
             "keystore %s",
             keystore->path);
-    kr_hint(err, "make a new master key with `p11keyring master rotate`");
+    kr_hint(err,
+            "its data keys stay usable; new ones need a new keyring, with a master key of its own");
     return KR_REFUSED;
 }
 

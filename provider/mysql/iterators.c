@@ -9,19 +9,42 @@
 
 #include "provider/handle_route.h"
 
+/* --- what both iterators have -------------------------------------------------------------------
+ */
+
+struct cursor {
+    size_t count, at;
+};
+
+/* Both kinds of iterator begin with their cursor. */
+static int is_valid(mysql_handle iterator)
+{
+    const struct cursor *cursor = iterator;
+    return cursor && cursor->at < cursor->count;
+}
+
+static int next(mysql_handle iterator)
+{
+    struct cursor *cursor = iterator;
+    if (!is_valid(cursor))
+        return 1;
+    cursor->at++;
+    return 0;
+}
+
 /* --- keyring_keys_metadata_iterator -------------------------------------------------------------
  */
 
 struct keys {
+    struct cursor cursor;
     struct kr_secret_name *names;
-    size_t count, at;
 };
 
 static int keys_deinit(mysql_handle iterator)
 {
     struct keys *keys = iterator;
     if (keys)
-        kr_secret_names_free(keys->names, keys->count);
+        kr_secret_names_free(keys->names, keys->cursor.count);
     free(keys);
     return 0;
 }
@@ -30,7 +53,7 @@ static enum kr_status read_names(struct keys *keys, struct kr_error *err)
 {
     struct component_keyring use;
     KR_TRY(component_begin(&use, err));
-    enum kr_status status = kr_secrets_names(use.secrets, &keys->names, &keys->count, err);
+    enum kr_status status = kr_secrets_names(use.secrets, &keys->names, &keys->cursor.count, err);
     component_end();
     return status;
 }
@@ -50,29 +73,14 @@ static int keys_init(mysql_handle *ret)
     return 0;
 }
 
-static int keys_is_valid(mysql_handle iterator)
-{
-    const struct keys *keys = iterator;
-    return keys && keys->at < keys->count;
-}
-
-static int keys_next(mysql_handle iterator)
-{
-    struct keys *keys = iterator;
-    if (!keys_is_valid(keys))
-        return 1;
-    keys->at++;
-    return 0;
-}
-
 /* Without NULs: the server makes room for them itself. */
 static int keys_get_length(mysql_handle iterator, size_t *ret_data_id_len, size_t *ret_auth_id_len)
 {
     const struct keys *keys = iterator;
-    if (!keys_is_valid(iterator) || !ret_data_id_len || !ret_auth_id_len)
+    if (!is_valid(iterator) || !ret_data_id_len || !ret_auth_id_len)
         return 1;
-    *ret_data_id_len = strlen(keys->names[keys->at].id);
-    *ret_auth_id_len = strlen(keys->names[keys->at].owner);
+    *ret_data_id_len = strlen(keys->names[keys->cursor.at].id);
+    *ret_auth_id_len = strlen(keys->names[keys->cursor.at].owner);
     return 0;
 }
 
@@ -89,9 +97,9 @@ static int keys_get(mysql_handle iterator, char *data_id, size_t data_id_room, c
                     size_t auth_id_room)
 {
     const struct keys *keys = iterator;
-    if (!keys_is_valid(iterator))
+    if (!is_valid(iterator))
         return 1;
-    const struct kr_secret_name *name = &keys->names[keys->at];
+    const struct kr_secret_name *name = &keys->names[keys->cursor.at];
     return copy_text(name->id, data_id, data_id_room) &&
                    copy_text(name->owner, auth_id, auth_id_room)
                ? 0
@@ -101,8 +109,8 @@ static int keys_get(mysql_handle iterator, char *data_id, size_t data_id_room, c
 struct mysql_keyring_keys_iterator component_keys = {
     .init = keys_init,
     .deinit = keys_deinit,
-    .is_valid = keys_is_valid,
-    .next = keys_next,
+    .is_valid = is_valid,
+    .next = next,
     .get_length = keys_get_length,
     .get = keys_get,
 };
@@ -128,14 +136,14 @@ struct row {
 };
 
 struct rows {
-    size_t count, at;
+    struct cursor cursor;
     struct row row[ROWS_MAX];
 };
 
 KR_PRINTF(3, 4)
 static void add(struct rows *rows, const char *key, const char *fmt, ...)
 {
-    struct row *row = &rows->row[rows->count++];
+    struct row *row = &rows->row[rows->cursor.count++];
     va_list args;
     row->key = key;
     va_start(args, fmt);
@@ -209,29 +217,14 @@ static int rows_deinit(mysql_handle iterator)
     return 0;
 }
 
-static int rows_is_valid(mysql_handle iterator)
-{
-    const struct rows *rows = iterator;
-    return rows && rows->at < rows->count;
-}
-
-static int rows_next(mysql_handle iterator)
-{
-    struct rows *rows = iterator;
-    if (!rows_is_valid(rows))
-        return 1;
-    rows->at++;
-    return 0;
-}
-
 /* With NULs, unlike the keys' lengths. */
 static int rows_get_length(mysql_handle iterator, size_t *ret_key_size, size_t *ret_value_size)
 {
     const struct rows *rows = iterator;
-    if (!rows_is_valid(iterator) || !ret_key_size || !ret_value_size)
+    if (!is_valid(iterator) || !ret_key_size || !ret_value_size)
         return 1;
-    *ret_key_size = strlen(rows->row[rows->at].key) + 1;
-    *ret_value_size = strlen(rows->row[rows->at].value) + 1;
+    *ret_key_size = strlen(rows->row[rows->cursor.at].key) + 1;
+    *ret_value_size = strlen(rows->row[rows->cursor.at].value) + 1;
     return 0;
 }
 
@@ -239,17 +232,17 @@ static int rows_get(mysql_handle iterator, char *key, size_t key_room, char *val
                     size_t value_room)
 {
     const struct rows *rows = iterator;
-    if (!rows_is_valid(iterator))
+    if (!is_valid(iterator))
         return 1;
-    const struct row *row = &rows->row[rows->at];
+    const struct row *row = &rows->row[rows->cursor.at];
     return copy_text(row->key, key, key_room) && copy_text(row->value, value, value_room) ? 0 : 1;
 }
 
 struct mysql_keyring_metadata_query component_metadata = {
     .init = rows_init,
     .deinit = rows_deinit,
-    .is_valid = rows_is_valid,
-    .next = rows_next,
+    .is_valid = is_valid,
+    .next = next,
     .get_length = rows_get_length,
     .get = rows_get,
 };

@@ -7,9 +7,11 @@
 
 #include "provider/handle_route.h"
 
-/* Uses hold the lock shared, whoever opens or closes holds it alone. OpenSSL comes back to us
- * within a use: shared locks nest. */
-static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
+/* Uses hold the lock shared; whoever opens or closes holds it alone and comes first, since the uses
+ * of many threads overlap without end. OpenSSL comes back to us within a use, which is counted and
+ * takes the lock once. */
+static pthread_rwlock_t lock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+static _Thread_local unsigned uses;
 static struct {
     struct kr_config *config; /* NULL: not loaded */
     struct kr_keyring *keyring;
@@ -24,7 +26,7 @@ static struct {
 /* The threads that may have held it are not here. */
 static void after_fork(void)
 {
-    pthread_rwlock_init(&lock, NULL);
+    lock = (pthread_rwlock_t)PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 }
 
 static void prepare_for_fork(void)
@@ -140,31 +142,38 @@ static enum kr_status fail_not_loaded(struct kr_error *err)
     return err->status;
 }
 
+static void lock_shared(void)
+{
+    if (uses++ == 0)
+        pthread_rwlock_rdlock(&lock);
+}
+
+void component_end(void)
+{
+    if (--uses == 0)
+        pthread_rwlock_unlock(&lock);
+}
+
 enum kr_status component_begin(struct component_keyring *ret, struct kr_error *err)
 {
-    pthread_rwlock_rdlock(&lock);
+    lock_shared();
     if (current.config && (current.pid != getpid() || !current.watched)) {
-        pthread_rwlock_unlock(&lock);
+        component_end();
         KR_TRY(make_ready(err));
-        pthread_rwlock_rdlock(&lock);
+        lock_shared();
     }
     if (current.config && current.pid == getpid()) {
         *ret = (struct component_keyring){current.config, current.keyring, current.secrets};
         return KR_OK;
     }
-    pthread_rwlock_unlock(&lock);
+    component_end();
     return fail_not_loaded(err);
-}
-
-void component_end(void)
-{
-    pthread_rwlock_unlock(&lock);
 }
 
 bool component_is_loaded(void)
 {
-    pthread_rwlock_rdlock(&lock);
+    lock_shared();
     bool loaded = current.config != NULL;
-    pthread_rwlock_unlock(&lock);
+    component_end();
     return loaded;
 }

@@ -154,7 +154,7 @@ static int run_in_token(void *context, const uint8_t handle[KR_HANDLE_BYTES], en
         if (status == KR_OK)
             return 1;
     }
-    if (err.status != KR_NOT_FOUND) {
+    if (err.status != KR_USAGE) {
         kr_error_context(&err, "a master key could not be used");
         component_failed(&err);
     }

@@ -226,7 +226,7 @@ static double median(double *values, unsigned count)
  * neighbours: ratios are taken within a round. */
 static struct result measure(const struct subject *s)
 {
-    double streaming[MAX_ROUNDS], naive[MAX_ROUNDS], best = 0;
+    double streaming[MAX_ROUNDS] = {0}, naive[MAX_ROUNDS] = {0}, best = 0;
     double once = seconds_per_run(s, NAIVE, 3);
     unsigned repeats = once < ROUND_SECONDS ? (unsigned)(ROUND_SECONDS / once) : 1;
     for (unsigned round = 0; round < rounds; round++) {

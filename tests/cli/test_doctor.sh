@@ -85,7 +85,7 @@ pin_findings() {
 token_findings() {
     server_cnf
     finds 1 "module" error "/not/there.so" --module /not/there.so
-    finds 1 "token" error "token list" --token-uri pkcs11:token=nothing
+    finds 4 "token" error "token list" --token-uri pkcs11:token=nothing
     equal "not checked" "$(verdict "keystore integrity")" "integrity without a token"
 }
 

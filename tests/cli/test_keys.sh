@@ -153,7 +153,7 @@ without_the_token() {
         # shellcheck disable=SC2086 # words
         expect 3 $command --json
     done
-    refuses 1 "no token matches" "token list" key rotate 1
+    refuses 4 "no token matches" "token list" key rotate 1
     rmdir "$KEYRING/tokens"
     mv "$KEYRING/tokens.away" "$KEYRING/tokens"
     expect 0 key list

@@ -63,7 +63,7 @@ bad_modules() {
 }
 
 bad_uris() {
-    refuses 1 "no token matches" "token list" key create 5 --token-uri pkcs11:token=nobody
+    refuses 4 "no token matches" "token list" key create 5 --token-uri pkcs11:token=nobody
     refuses 7 "2 tokens match" "serial" key create 5 --token-uri "pkcs11:manufacturer=SoftHSM%20project"
     refuses 1 "" "" key create 5 --token-uri "pkcs11:token=tok;colour=red"
     refuses 1 "" "" key create 5 \

@@ -16,14 +16,15 @@ MARIADBD=/usr/sbin/mariadbd
 
 # --- making servers --------------------------------------------------------------------------------
 
-# mariadb-install-db takes seconds: run it once for all tests, without encryption.
+# mariadb-install-db, run once for all servers of a test, without encryption. --force: a machine may
+# not know its own name.
 server_template() {
     TEMPLATE=${P11K_TEMPLATE:-$WORK/template}
     [[ ! -d $TEMPLATE/mysql ]] || return 0
     mkdir -p "$TEMPLATE"
     own "$TEMPLATE"
-    as_server mariadb-install-db --no-defaults --datadir="$TEMPLATE" --auth-root-authentication-method=normal \
-        --skip-test-db --skip-name-resolve --innodb-log-file-size=16M >"$WORK/install-db.log" 2>&1 || {
+    as_server mariadb-install-db --no-defaults --force --datadir="$TEMPLATE" \
+        --auth-root-authentication-method=normal --skip-test-db --skip-name-resolve --innodb-log-file-size=16M >"$WORK/install-db.log" 2>&1 || {
         cat "$WORK/install-db.log" >&2
         die "mariadb-install-db failed"
     }

@@ -19,6 +19,7 @@ writer() {
 server_with_tables() { # CIPHER
     keyring_up "keyring-$1"
     printf '\n[mariadb]\ncipher = %s\n' "$1" >>"$P11KEYRING_CONF"
+    server_stop c
     rm -rf "$WORK/c"
     server_new c
     server_keyring c on

@@ -27,7 +27,7 @@ install_db_with_the_plugin() {
     find "$WORK/fresh/data" -mindepth 1 -delete
     (
         unset P11KEYRING_CONF
-        as_server mariadb-install-db --defaults-file="$WORK/fresh/my.cnf" \
+        as_server mariadb-install-db --defaults-file="$WORK/fresh/my.cnf" --force \
             --auth-root-authentication-method=normal --skip-test-db \
             --plugin-dir="$WORK/fresh/plugins"
     )

@@ -124,6 +124,21 @@ static void initialises_nothing_twice(void **state)
                      KR_USAGE);
 }
 
+/* Nothing is changed for a PIN that the token would refuse half-way. */
+static void checks_pins_first(void **state)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_token_info info;
+
+    (void)state;
+    assert_int_equal(kr_admin_init_token(f.module, TIMEOUT_MS, KR_ADMIN_ANY_SLOT, "short", f.so_pin,
+                                         "12", &info, &err),
+                     KR_USAGE);
+    assert_error(&err, KR_USAGE, "PINs of 4 to 255 bytes", "choose");
+    assert_ok(kr_admin_init_token(f.module, TIMEOUT_MS, KR_ADMIN_ANY_SLOT, "short", f.so_pin, f.pin,
+                                  &info, &err));
+}
+
 static void refuses_what_is_no_module(void **state)
 {
     struct kr_error err = KR_ERROR_INIT;
@@ -175,6 +190,7 @@ int main(void)
         cmocka_unit_test(leaves_connections_working),
         cmocka_unit_test(initialises_a_token),
         cmocka_unit_test(initialises_nothing_twice),
+        cmocka_unit_test(checks_pins_first),
         cmocka_unit_test(refuses_what_is_no_module),
         cmocka_unit_test(gives_up_on_a_module_that_hangs),
     };

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "base/secret.h"
 #include "wrap/envelope.h"
@@ -225,21 +226,32 @@ static void test_foreign_wrap_is_refused(void **state)
     }
 }
 
+/* The token's worker frees what a call needed a moment after the call: asks until nothing moves. */
+static size_t settled_bytes(void)
+{
+    const struct timespec moment = {.tv_nsec = 20 * 1000000L};
+    struct kr_secret_stats one, two;
+    do {
+        kr_secret_get_stats(&one);
+        nanosleep(&moment, NULL);
+        kr_secret_get_stats(&two);
+    } while (one.used_bytes != two.used_bytes);
+    return two.used_bytes;
+}
+
 static void test_no_secret_memory_is_kept(void **state)
 {
     (void)state;
-    struct kr_secret_stats before, after;
     struct kr_envelope_context wrong = context;
     wrong.id = "2";
     struct sealed sealed = seal(0, &context);
     assert_int_equal(try_open(&context, &sealed), KR_OK);
-    kr_secret_get_stats(&before);
+    size_t before = settled_bytes();
     for (int i = 0; i < 10; i++) {
         assert_int_equal(try_open(&context, &sealed), KR_OK);
         assert_int_equal(try_open(&wrong, &sealed), KR_INTEGRITY);
     }
-    kr_secret_get_stats(&after);
-    assert_int_equal(before.used_bytes, after.used_bytes);
+    assert_int_equal(before, settled_bytes());
     free(sealed.blob);
 }
 

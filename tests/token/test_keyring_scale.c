@@ -15,6 +15,13 @@
 
 enum { VERSIONS = 10000, MAX_GROWTH_KB = 20 * 1024 };
 
+/* A sanitizer keeps freed memory and puts zones around the rest: its figure says nothing. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static const bool memory_is_ours = false;
+#else
+static const bool memory_is_ours = true;
+#endif
+
 /* A "VmXXX:  123 kB" line of /proc/self/status. */
 static long status_kb(const char *name)
 {
@@ -61,7 +68,7 @@ static void test_ten_thousand_versions(void **state)
                   VERSIONS, growth, locked, (unsigned)took, (unsigned)stats.token.searches);
     assert_int_equal(stats.versions, VERSIONS);
     assert_int_equal(kr_keyring_latest(keyring, 4000000000u), VERSIONS / 2);
-    assert_true(growth <= MAX_GROWTH_KB);
+    assert_true(growth <= MAX_GROWTH_KB || !memory_is_ours);
     assert_true(locked >= VERSIONS * (long)sizeof(struct kr_data_key) / 1024);
     assert_int_equal(stats.token.searches, 1);
     kr_keyring_close(keyring);

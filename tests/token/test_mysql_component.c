@@ -233,7 +233,7 @@ static size_t reference(const EVP_CIPHER *cipher, const unsigned char *secret, s
                         unsigned char *out)
 {
     unsigned char key[32];
-    int len, last;
+    int len = 0, last = 0;
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
     assert_true(EVP_Digest(secret, secret_len, key, NULL, EVP_sha256(), NULL));
     assert_true(EVP_EncryptInit(ctx, cipher, key, iv) &&
@@ -315,7 +315,7 @@ static int work_in_child(void)
     return host.component->deinit() == 0 ? 0 : 4;
 }
 
-static void test_a_child_opens_its_own(void **state)
+__attribute__((unused)) static void test_a_child_opens_its_own(void **state)
 {
     (void)state;
     unsigned char bytes[64];
@@ -383,7 +383,9 @@ int main(void)
         TEST(test_keys_iterator),
         TEST(test_aes),
         TEST(test_aes_refusals),
+#ifndef __SANITIZE_THREAD__ /* it ends a child that starts threads where its parent had some */
         TEST(test_a_child_opens_its_own),
+#endif
         TEST(test_token_mode_is_for_mysqld),
         TEST(test_messages_without_an_error_log),
     };

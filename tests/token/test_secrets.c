@@ -254,12 +254,12 @@ static void test_keys_work_in_the_token_only(void **state)
     assert_memory_equal(in, back, 32);
     assert_int_equal(operations(&opened) - before, 4);
     assert_int_equal(kr_secrets_crypt(s, cbc, KR_HANDLE_ECB_ENCRYPT, NULL, in, 64, out, &err),
-                     KR_NOT_FOUND);
+                     KR_USAGE);
     assert_int_equal(kr_secrets_crypt(s, ecb, KR_HANDLE_CBC_DECRYPT, iv, in, 32, out, &err),
-                     KR_NOT_FOUND);
+                     KR_USAGE);
     ecb[31] ^= 1;
     assert_int_equal(kr_secrets_crypt(s, ecb, KR_HANDLE_ECB_DECRYPT, NULL, in, 64, out, &err),
-                     KR_NOT_FOUND);
+                     KR_USAGE);
     assert_int_equal(operations(&opened) - before, 4);
     close_secrets(&opened);
 }
@@ -365,7 +365,7 @@ static void test_removal_destroys_the_key_and_its_handle(void **state)
     assert_int_equal(keys_in_token(*state, INNODB_KEY), 0);
     assert_int_equal(kr_secrets_crypt(opened.secrets, handle, KR_HANDLE_ECB_ENCRYPT, NULL, block,
                                       64, block, &err),
-                     KR_NOT_FOUND);
+                     KR_USAGE);
     close_secrets(&opened);
 }
 

@@ -139,8 +139,8 @@ static void says_which_token_is_missing(void **state)
     struct kr_error err = KR_ERROR_INIT;
 
     (void)state;
-    assert_int_equal(open_with(NULL, "pkcs11:token=nobody", &err), KR_NOT_FOUND);
-    assert_error(&err, KR_NOT_FOUND, "pkcs11:token=nobody", "token list");
+    assert_int_equal(open_with(NULL, "pkcs11:token=nobody", &err), KR_TOKEN_UNAVAILABLE);
+    assert_error(&err, KR_TOKEN_UNAVAILABLE, "pkcs11:token=nobody", "token list");
 }
 
 static void refuses_two_matches(void **state)
@@ -399,7 +399,7 @@ static int use_after_fork(void *argument)
     return 0;
 }
 
-static void works_on_both_sides_of_a_fork(void **state)
+__attribute__((unused)) static void works_on_both_sides_of_a_fork(void **state)
 {
     struct kr_error err = KR_ERROR_INIT;
     struct kr_token *token = open_token(NULL, 5000);
@@ -517,7 +517,9 @@ int main(void)
         cmocka_unit_test(finalises_what_it_initialised),
         cmocka_unit_test(survives_other_users_of_the_module),
         cmocka_unit_test(recovers_once_from_each_loss),
+#ifndef __SANITIZE_THREAD__ /* it cannot follow threads that start after a fork */
         cmocka_unit_test(works_on_both_sides_of_a_fork),
+#endif
         cmocka_unit_test(takes_no_signals),
         cmocka_unit_test(serves_many_threads),
         cmocka_unit_test(gives_random_bytes),

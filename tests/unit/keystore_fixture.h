@@ -20,7 +20,8 @@ int store_teardown(void **state);
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, store_setup, store_teardown)
 
 #define STORE_KEYRING "test"
-#define STORE_TIMEOUT_MS 2000
+/* Long enough for writers that take turns without pause on a busy machine. */
+#define STORE_TIMEOUT_MS 20000
 
 /* Folder and random keys; no keystore yet. */
 void store_up(struct store *s);

@@ -346,6 +346,18 @@ static void test_walk_of_10000_versions_streams(void **state)
 
 /* --- master keys ----------------------------------------------------------------------------- */
 
+/* Field by field: padding is nobody's. */
+static void assert_same_master(const struct kr_master_row *a, const struct kr_master_row *b)
+{
+    assert_int_equal(a->id.len, b->id.len);
+    assert_memory_equal(a->id.bytes, b->id.bytes, a->id.len);
+    assert_string_equal(a->label, b->label);
+    assert_int_equal(a->state, b->state);
+    assert_int_equal(a->mechanism, b->mechanism);
+    assert_int_equal(a->created, b->created);
+    assert_int_equal(a->wraps, b->wraps);
+}
+
 static void test_new_master_makes_the_other_old(void **state)
 {
     (void)state;
@@ -364,12 +376,12 @@ static void test_new_master_makes_the_other_old(void **state)
     MUST(kr_keystore_add_master(keystore, &added, &err), &err);
     MUST(kr_keystore_commit(keystore, &err), &err);
     MUST(kr_keystore_current_master(keystore, &current, &err), &err);
-    assert_memory_equal(&current, &added, sizeof(added));
+    assert_same_master(&current, &added);
     MUST(kr_keystore_list_masters(keystore, &rows, &count, &err), &err);
     assert_int_equal(count, 2);
     assert_string_equal(rows[0].label, "p11keyring:test:1");
     assert_int_equal(rows[0].state, KR_MASTER_OLD);
-    assert_memory_equal(&rows[1], &added, sizeof(added));
+    assert_same_master(&rows[1], &added);
     free(rows);
     kr_keystore_close(keystore);
 }
@@ -392,7 +404,7 @@ static void test_wraps_are_counted_to_the_limit(void **state)
     MUST(kr_keystore_current_master(keystore, &row, &err), &err);
     assert_int_equal(row.wraps, UINT64_C(1) << 32);
     assert_int_equal(kr_keystore_count_wrap(keystore, &id, &err), KR_REFUSED);
-    assert_says(&err, "master rotate");
+    assert_says(&err, "new keyring");
     kr_keystore_close(keystore);
 }
 
