@@ -132,7 +132,7 @@ shut() {
 file_keyring_opens() {
     servers_remove s
     server_new s
-    KIND=file server_keyring s
+    KIND="file" server_keyring s
     server_start s
     load_table s secret 200 "$MARKER" "ENCRYPTION='Y'"
     server_stop s
