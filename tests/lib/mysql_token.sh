@@ -12,7 +12,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/mysql.sh"
 KIND=token
 NO_GUARD_BUILD=${P11K_MYSQL_NO_GUARD_BUILD:-$MYSQL_BUILD-no-guard}
 HANDLE_MAGIC=897031316b0d0a1a
+# shellcheck disable=SC2034 # for the scripts
 ROTATE_INNODB="ALTER INSTANCE ROTATE INNODB MASTER KEY"
+# shellcheck disable=SC2034
 ROTATE_BINLOG="ALTER INSTANCE ROTATE BINLOG MASTER KEY"
 cp "$BUILD"/tests/mysql/{find_bytes,open_ibd} "$WORK/bin/"
 find_bytes() { "$WORK/bin/find_bytes" "$@"; }

@@ -6,6 +6,7 @@
  *   open_ibd FILE.ibd PLACE...     tries as the master key every 32 bytes, and every 64 hex digits,
  *                                  that stand anywhere in the files PLACE
  *   open_ibd -t FILE.ibd PLACE...  the same with 64 bytes or 128 digits as the tablespace's key, iv
+ *   open_ibd -k FILE.ibd PLACE...  as the first, but writes the tablespace's key in hex
  *   open_ibd -i FILE.ibd           writes the sealed key and iv of its header in hex
  *
  * With the right one it writes the decrypted pages to its output; otherwise it fails with 1.
@@ -153,10 +154,10 @@ static void write_pages(const struct file *ibd, const uint8_t opened[SEALED])
     }
 }
 
-static int write_sealed(const struct file *ibd)
+static int write_hex(const uint8_t *bytes, size_t len)
 {
-    for (int i = 0; i < SEALED; i++)
-        printf("%02x", ibd->bytes[SEALED_AT + i]);
+    for (size_t i = 0; i < len; i++)
+        printf("%02x", bytes[i]);
     putchar('\n');
     return 0;
 }
@@ -172,16 +173,18 @@ static struct file read_ibd(const char *path)
 int main(int argc, char **argv)
 {
     uint8_t opened[SEALED];
-    int option = getopt(argc, argv, "ti");
+    int option = getopt(argc, argv, "tki");
     if (optind >= argc || option == '?')
-        errx(2, "usage: open_ibd [-t|-i] FILE.ibd PLACE...");
+        errx(2, "usage: open_ibd [-t|-k|-i] FILE.ibd PLACE...");
     struct file ibd = read_ibd(argv[optind]);
     if (option == 'i')
-        return write_sealed(&ibd);
+        return write_hex(ibd.bytes + SEALED_AT, SEALED);
     for (int i = optind + 1; i < argc; i++) {
         struct file place = read_file(argv[i]);
         if (find_key(&ibd, &place, option == 't' ? is_opened : open_header,
                      option == 't' ? SEALED : KEY, opened)) {
+            if (option == 'k')
+                return write_hex(opened, KEY);
             write_pages(&ibd, opened);
             return 0;
         }

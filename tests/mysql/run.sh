@@ -27,10 +27,8 @@ run_script() { # SCRIPT
 
 prepare() {
     "$HERE/../lib/mysql_root.sh" build || return
-    if [[ ${P11K_KEYRINGS:-} != file ]]; then
-        export P11K_MYSQL_BUILD=${P11K_MYSQL_BUILD:-$HERE/../../build/mysql}
-        "$HERE/../lib/mysql_root.sh" compile "$P11K_MYSQL_BUILD" || return
-    fi
+    export P11K_MYSQL_BUILD=${P11K_MYSQL_BUILD:-$HERE/../../build/mysql}
+    "$HERE/../lib/mysql_root.sh" compile "$P11K_MYSQL_BUILD" || return
     # shellcheck disable=SC1091 # checked on its own
     (source "$HERE/../lib/mysql.sh" && server_template)
 }

@@ -340,7 +340,8 @@ modes_kept_apart() {
     cbc=$(object_id MySQLReplicationKey_.*)
     token_objects --keygen --key-type AES:32 --sensitive --private --label free --id f0 \
         --usage-decrypt
-    token_encrypts f0 AES-ECB && token_encrypts f0 AES-CBC || die "a key of no mode"
+    token_encrypts f0 AES-ECB || die "a key for every mode does no ECB"
+    token_encrypts f0 AES-CBC || die "a key for every mode does no CBC"
     token_encrypts "$ecb" AES-ECB || die "the ECB key does no ECB"
     token_encrypts "$cbc" AES-CBC || die "the CBC key does no CBC"
     ! token_encrypts "$ecb" AES-CBC || die "the ECB key does CBC"

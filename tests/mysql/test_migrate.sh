@@ -23,7 +23,7 @@ rows_and_keys() { # KEYS
 
 file_keyring() {
     server_new m
-    KIND=file server_keyring m
+    KIND="file" server_keyring m
     server_options m "binlog-encryption = ON"
     server_start m
     many_tables m one 3
