@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -108,4 +109,12 @@ int check_pkcs11_tool(const struct fixture *f, const char *arguments)
     status = system(command);
     unsetenv("P11K_TEST_PIN");
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+void check_wait_for_workers(void)
+{
+    struct stat st;
+
+    for (int i = 0; i < 200 && stat("/proc/self/task", &st) == 0 && st.st_nlink > 3; i++)
+        usleep(10000);
 }

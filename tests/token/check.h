@@ -42,6 +42,10 @@ void check_write_pin(const struct fixture *f, const char *pin);
  * one that a signal ended. */
 void check_together(int n, int (*body)(void *), void *argument, int *ret_codes);
 
+/* Waits until the workers that were written off have ended, as they do by themselves after their
+ * call; a leak check must not meet them. */
+void check_wait_for_workers(void);
+
 /* Runs pkcs11-tool on the fixture's token, logged in; returns its exit code. */
 int check_pkcs11_tool(const struct fixture *f, const char *arguments);
 

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -223,16 +222,6 @@ static struct kr_token *open_mock(struct fixture *f)
     return token;
 }
 
-/* Workers that were written off end by themselves after their call; a leak check must not meet
- * them. */
-static void wait_for_workers_to_end(void)
-{
-    struct stat st;
-
-    for (int i = 0; i < 200 && stat("/proc/self/task", &st) == 0 && st.st_nlink > 3; i++)
-        usleep(10000);
-}
-
 /* The fifth call does not even try; when the calls come back there is room again. */
 static void bounds_the_calls_that_hang(void **state)
 {
@@ -264,7 +253,7 @@ static void bounds_the_calls_that_hang(void **state)
         usleep(25000);
     assert_ok(kr_token_random(token, bytes, sizeof(bytes), &err));
     kr_token_close(token);
-    wait_for_workers_to_end();
+    check_wait_for_workers();
     fixture_down(&f);
 }
 

@@ -370,6 +370,7 @@ static void a_hung_login_frees_the_lock(void **state)
     assert_error(&err, KR_TOKEN_UNAVAILABLE, "C_Login", "timeout");
     mock_rules("%s", "");
     assert_ok(log_in(5000, &err));
+    check_wait_for_workers();
 }
 
 #define TEST(name) cmocka_unit_test_setup(name, fresh)
