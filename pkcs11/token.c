@@ -5,6 +5,7 @@
  */
 #include "pkcs11/token.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/turn.h"
 #include "pkcs11/ckr.h"
@@ -198,22 +199,33 @@ static bool worth_another_try(const struct kr_token *t, enum kr_status status)
     return t->worker && (status == KR_TOKEN_UNAVAILABLE || (status != KR_OK && !t->connected));
 }
 
+/* Once again from the start when the token was lost underneath; and an operation with keys waits
+ * for a token that was there before, until its time is up. */
+static enum kr_status run_patiently(struct kr_token *t, enum kr_need need, struct kr_job *job,
+                                    struct kr_error *err)
+{
+    uint64_t deadline = kr_now_ms() + t->options.timeout_ms;
+    bool patient = need == KR_NEED_LOGIN && t->seen, again = patient || t->connected;
+    enum kr_status status = run_once(t, need, job, err);
+
+    if (again && worth_another_try(t, status) && kr_token_is_up(t))
+        kr_log(KR_LOG_NOTE, "the token failed (%s): connecting again", err->text);
+    while (again && worth_another_try(t, status)) {
+        t->connected = t->logged_in = false;
+        kr_session_pause();
+        status = run_once(t, need, job, err);
+        again = patient && !t->connected && kr_now_ms() < deadline;
+    }
+    return status;
+}
+
 enum kr_status kr_token_run(struct kr_token *t, enum kr_need need, struct kr_job *job,
                             struct kr_error *err)
 {
     enum kr_status status;
-    bool was_connected;
 
     KR_TRY(take_turn(t, err));
-    was_connected = t->connected;
-    status = run_once(t, need, job, err);
-    if (was_connected && worth_another_try(t, status)) {
-        if (kr_token_is_up(t))
-            kr_log(KR_LOG_NOTE, "the token failed (%s): connecting again", err->text);
-        t->connected = t->logged_in = false;
-        kr_session_pause();
-        status = run_once(t, need, job, err);
-    }
+    status = run_patiently(t, need, job, err);
     note_outcome(t, status);
     kr_turn_give(&t->turn);
     return status;

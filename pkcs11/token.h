@@ -8,8 +8,10 @@
  * with one is never finalised or unloaded.
  *
  * All functions may be called from any thread. Lost sessions, vanished slots and a finalised module
- * are repaired by re-opening, logging in again and finding objects again, once per call. After a
- * fork the child's first call starts afresh: own worker, own C_Initialize, own login.
+ * are repaired by re-opening, logging in again and finding objects again. An operation with keys
+ * waits for a token that this connection had before, for `timeout_ms` at most; a first connection
+ * and questions (kr_token_get_info, ...) get their answer at once. After a fork the child's first
+ * call starts afresh: own worker, own C_Initialize, own login.
  */
 #ifndef P11K_PKCS11_TOKEN_H
 #define P11K_PKCS11_TOKEN_H

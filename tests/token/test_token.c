@@ -248,7 +248,7 @@ static void move_tokens(const char *from, const char *to)
 static void survives_the_token_going_away(void **state)
 {
     struct kr_error err = KR_ERROR_INIT;
-    struct kr_token *token = open_token(NULL, 5000);
+    struct kr_token *token = open_token(NULL, 700);
     struct kr_master_info info, *list = NULL;
     struct kr_token_info token_info;
     size_t count = 0;
@@ -279,7 +279,7 @@ static void a_missing_token_is_not_an_empty_one(void **state)
 
     (void)state;
     for (int question = 0; question < 3; question++) {
-        struct kr_token *token = open_token(NULL, 5000);
+        struct kr_token *token = open_token(NULL, 700);
         enum kr_status status;
 
         assert_ok(kr_token_login(token, &err));
@@ -320,7 +320,7 @@ static void survives_other_users_of_the_module(void **state)
     CK_C_INITIALIZE_ARGS args = {.flags = CKF_OS_LOCKING_OK};
     CK_FUNCTION_LIST *p11 = functions(f.module);
     struct kr_error err = KR_ERROR_INIT;
-    struct kr_token *token = open_token(NULL, 5000);
+    struct kr_token *token = open_token(NULL, 700);
     CK_SESSION_HANDLE session;
     CK_ULONG count;
 
@@ -344,6 +344,32 @@ static void survives_other_users_of_the_module(void **state)
 }
 
 /* Nobody else there: the module is finalised when the last connection leaves, not before. */
+static void *bring_back(void *unused)
+{
+    (void)unused;
+    usleep(500000);
+    move_tokens("away", "tokens");
+    return NULL;
+}
+
+/* An operation that is under way when the token comes back in time only took longer. */
+static void waits_for_a_token_that_comes_back(void **state)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_token *token = open_token(NULL, 5000);
+    uint64_t start = kr_now_ms();
+    pthread_t friend;
+
+    (void)state;
+    assert_ok(round_trip(token, &err));
+    move_tokens("tokens", "away");
+    assert_int_equal(pthread_create(&friend, NULL, bring_back, NULL), 0);
+    assert_ok(round_trip(token, &err));
+    assert_in_range(kr_now_ms() - start, 500, 4000);
+    pthread_join(friend, NULL);
+    kr_token_close(token);
+}
+
 static void finalises_what_it_initialised(void **state)
 {
     CK_FUNCTION_LIST *p11 = functions(f.module);
@@ -357,7 +383,7 @@ static void finalises_what_it_initialised(void **state)
     assert_int_equal(p11->C_GetSlotList(CK_TRUE, NULL, &count), CKR_CRYPTOKI_NOT_INITIALIZED);
 }
 
-static void recovers_once_from_each_loss(void **state)
+static void recovers_from_each_loss(void **state)
 {
     static const CK_RV losses[] = {
         CKR_SESSION_HANDLE_INVALID,   CKR_SESSION_CLOSED,
@@ -375,13 +401,28 @@ static void recovers_once_from_each_loss(void **state)
         mock_rules("fail C_EncryptInit 0x%lx 1 1\n", losses[i]);
         assert_ok(round_trip(token, &err));
     }
-    mock_rules("fail C_EncryptInit 0x%lx 1 2\n", CKR_DEVICE_ERROR);
+    mock_rules("%s", "");
+    kr_token_close(token);
+}
+
+/* A loss that does not pass is told when the time of one call is up. */
+static void gives_up_in_time(void **state)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_token *token = open_token(P11K_MOCK, 700);
+    uint64_t start;
+
+    (void)state;
+    assert_ok(round_trip(token, &err));
+    mock_rules("fail C_EncryptInit 0x%lx\n", CKR_DEVICE_ERROR);
+    start = kr_now_ms();
     assert_int_equal(round_trip(token, &err), KR_TOKEN_UNAVAILABLE);
+    assert_in_range(kr_now_ms() - start, 700, 2000);
     assert_int_equal(err.ckr, CKR_DEVICE_ERROR);
     assert_error(&err, KR_TOKEN_UNAVAILABLE, "C_EncryptInit (AES-GCM) failed: CKR_DEVICE_ERROR",
                  "connected");
-    assert_ok(round_trip(token, &err));
     mock_rules("%s", "");
+    assert_ok(round_trip(token, &err));
     kr_token_close(token);
 }
 
@@ -514,9 +555,11 @@ int main(void)
         cmocka_unit_test(respects_pin_flags),
         cmocka_unit_test(survives_the_token_going_away),
         cmocka_unit_test(a_missing_token_is_not_an_empty_one),
+        cmocka_unit_test(waits_for_a_token_that_comes_back),
         cmocka_unit_test(finalises_what_it_initialised),
         cmocka_unit_test(survives_other_users_of_the_module),
-        cmocka_unit_test(recovers_once_from_each_loss),
+        cmocka_unit_test(recovers_from_each_loss),
+        cmocka_unit_test(gives_up_in_time),
 #ifndef __SANITIZE_THREAD__ /* it cannot follow threads that start after a fork */
         cmocka_unit_test(works_on_both_sides_of_a_fork),
 #endif
