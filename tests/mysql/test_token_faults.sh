@@ -104,6 +104,15 @@ short_hang() {
     sql f "DROP TABLE t.y"
 }
 
+short_absence() {
+    token_away
+    background sql f "CREATE TABLE t.y (id INT) ENCRYPTION='Y'"
+    sleep 0.5
+    token_back
+    wait "$background_pid"
+    sql f "DROP TABLE t.y"
+}
+
 binlog_ignore_error() {
     server_start f --binlog-error-action=IGNORE_ERROR
     token_away
@@ -334,6 +343,7 @@ keystore_fails_at_the_end() {
 check "a server in token mode on a module that fails on demand" server_on_the_mock
 check "token pulled out: open tables go on, the rest fails in time and recovers" pulled_out
 check "a token that hangs for less than the deadline: nobody notices" short_hang
+check "a token that comes back in time: the statement only took longer" short_absence
 check "token pulled out, binlog_error_action=IGNORE_ERROR" binlog_ignore_error
 check "token pulled out, binlog_error_action=ABORT_SERVER: nothing is lost" binlog_abort_server
 check "token missing at start: the server refuses and says why" missing_at_start
