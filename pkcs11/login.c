@@ -97,11 +97,21 @@ static bool is_refusal(CK_RV rv)
            rv == CKR_PIN_LOCKED;
 }
 
+/* The token had said that its user PIN is set, so nothing was compared: SoftHSM2 answers so when
+ * another process writes the token's file at that moment. */
+static bool is_contradiction(const struct kr_token_info *info, CK_RV rv)
+{
+    return rv == CKR_USER_PIN_NOT_INITIALIZED && info->user_pin_set;
+}
+
 /* A module that failed otherwise may or may not have counted the attempt. */
-static enum kr_guard_outcome outcome_of(enum kr_status status, const struct kr_error *err)
+static enum kr_guard_outcome outcome_of(enum kr_status status, const struct kr_token_info *info,
+                                        const struct kr_error *err)
 {
     if (status == KR_OK)
         return KR_GUARD_ACCEPTED;
+    if (is_contradiction(info, err->ckr))
+        return KR_GUARD_NOT_TRIED;
     return is_refusal(err->ckr) ? KR_GUARD_REFUSED : KR_GUARD_UNKNOWN;
 }
 
@@ -156,9 +166,11 @@ static enum kr_status attempt(struct kr_token *token, const struct kr_token_opti
                               options->lock_timeout_ms, &guard, err));
     *ret_tried = true;
     status = run(token, job, err);
-    kr_pin_guard_end(guard, outcome_of(status, err));
+    kr_pin_guard_end(guard, outcome_of(status, info, err));
     if (status != KR_OK && is_refusal(err->ckr))
         return fail_refused(options, info, err);
+    if (status != KR_OK && is_contradiction(info, err->ckr))
+        return err->status = KR_TOKEN_UNAVAILABLE; /* worth another try */
     return status;
 }
 

@@ -360,6 +360,22 @@ static void a_killed_login_locks_nobody_out(void **state)
 }
 
 /* A login that hangs holds up no other process. */
+/* A token that says its PIN is set, and at C_Login that it is not, is asked once more. */
+static void a_contradiction_is_no_attempt(void **state)
+{
+    struct kr_error err = KR_ERROR_INIT;
+
+    (void)state;
+    mock_rules("fail C_Login 0x%lx 1 1\n", CKR_USER_PIN_NOT_INITIALIZED);
+    assert_ok(log_in(5000, &err));
+    mock_rules("fail C_Login 0x%lx\n", CKR_USER_PIN_NOT_INITIALIZED);
+    assert_int_equal(log_in(5000, &err), KR_TOKEN_UNAVAILABLE);
+    assert_error(&err, KR_TOKEN_UNAVAILABLE, "CKR_USER_PIN_NOT_INITIALIZED", "");
+    mock_rules("flags C_GetTokenInfo 0x%lx\n", CKF_USER_PIN_COUNT_LOW);
+    assert_ok(log_in(5000, &err)); /* no open attempt was left to block it */
+    mock_rules("%s", "");
+}
+
 static void a_hung_login_frees_the_lock(void **state)
 {
     struct kr_error err = KR_ERROR_INIT;
@@ -392,6 +408,7 @@ int main(void)
         TEST(a_killed_login_locks_nobody_out),
         TEST(says_what_was_wrong),
         TEST(an_environment_pin_waits_for_an_admin),
+        TEST(a_contradiction_is_no_attempt),
         TEST(a_hung_login_frees_the_lock),
     };
 
