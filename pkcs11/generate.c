@@ -76,3 +76,13 @@ enum kr_status kr_key_generate(struct kr_session *s, const char *label, enum kr_
     *ret = handle;
     return KR_OK;
 }
+
+enum kr_status kr_key_check_new(struct kr_session *s, CK_OBJECT_HANDLE handle,
+                                const struct kr_object_id *id, struct kr_master_info *ret,
+                                struct kr_error *err)
+{
+    const struct kr_key_entry key = {.handle = handle, .id = *id, .is_aes = true};
+
+    KR_TRY(kr_key_read(s, &key, ret, err));
+    return kr_key_accept(ret, err);
+}

@@ -48,17 +48,6 @@ struct generate_args {
     struct kr_master_info info;
 };
 
-static enum kr_status check_new(struct kr_session *s, CK_OBJECT_HANDLE handle,
-                                const struct kr_object_id *id, enum kr_wrap_mechanism mechanism,
-                                struct kr_master_info *ret, struct kr_error *err)
-{
-    const struct kr_key_entry key = {.handle = handle, .id = *id, .is_aes = true};
-
-    KR_TRY(kr_key_read(s, &key, ret, err));
-    KR_TRY(kr_key_accept(ret, err));
-    return kr_prove_with(s, handle, id, mechanism, err);
-}
-
 /* A key that does not serve does not stay. */
 static enum kr_status generate_for(struct kr_session *s, struct generate_args *args,
                                    enum kr_wrap_mechanism mechanism, struct kr_error *err)
@@ -71,7 +60,9 @@ static enum kr_status generate_for(struct kr_session *s, struct generate_args *a
     KR_TRY(kr_key_generate(s, args->label, by_gcm ? KR_KEY_CRYPTS : KR_KEY_WRAPS,
                            by_gcm ? CKM_AES_GCM : CKM_AES_KEY_WRAP_PAD, &id, &handle, err));
     args->made = true;
-    status = check_new(s, handle, &id, mechanism, &args->info, err);
+    status = kr_key_check_new(s, handle, &id, &args->info, err);
+    if (status == KR_OK)
+        status = kr_prove_with(s, handle, &id, mechanism, err);
     if (status == KR_OK)
         return KR_OK;
     if (P11(s, C_DestroyObject, s->handle, handle) == CKR_OK)

@@ -22,20 +22,11 @@ struct generate_args {
     struct kr_object_id id;
 };
 
-static enum kr_status accept_new(struct kr_session *s, CK_OBJECT_HANDLE handle,
-                                 const struct kr_object_id *id, struct kr_error *err)
-{
-    const struct kr_key_entry key = {.handle = handle, .id = *id, .is_aes = true};
-    struct kr_master_info info;
-
-    KR_TRY(kr_key_read(s, &key, &info, err));
-    return kr_key_accept(&info, err);
-}
-
 static enum kr_status run_generate(struct kr_session *s, void *data, struct kr_error *err)
 {
     struct generate_args *args = data;
     CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
+    struct kr_master_info info;
     enum kr_status status;
 
     if (args->made) {
@@ -47,7 +38,7 @@ static enum kr_status run_generate(struct kr_session *s, void *data, struct kr_e
     KR_TRY(kr_key_generate(s, args->label, KR_KEY_CRYPTS, mechanism_type(args->mode), &args->id,
                            &handle, err));
     args->made = true;
-    status = accept_new(s, handle, &args->id, err);
+    status = kr_key_check_new(s, handle, &args->id, &info, err);
     if (status != KR_OK && P11(s, C_DestroyObject, s->handle, handle) == CKR_OK)
         args->made = false;
     return status;

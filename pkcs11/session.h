@@ -95,13 +95,18 @@ KR_MUST_USE enum kr_status kr_key_usable(struct kr_session *session, const struc
 /* KR_OK when `info` may serve as a master key, else KR_REFUSED with the reason. */
 KR_MUST_USE enum kr_status kr_key_accept(const struct kr_master_info *info, struct kr_error *err);
 
-/* Generates an AES-256 key in the token under a fresh UUID: private, sensitive, not extractable, with
- * one pair of usages and one mechanism. The known handles are forgotten. */
+/* Generates an AES-256 key in the token under a fresh UUID: private, sensitive, not extractable,
+ * with one pair of usages and one mechanism. The known handles are forgotten. */
 enum kr_key_usage { KR_KEY_CRYPTS, KR_KEY_WRAPS };
 KR_MUST_USE enum kr_status kr_key_generate(struct kr_session *session, const char *label,
                                            enum kr_key_usage usage, CK_MECHANISM_TYPE mechanism,
                                            struct kr_object_id *ret_id, CK_OBJECT_HANDLE *ret,
                                            struct kr_error *err);
+
+/* Reads a key that was just generated and sees that it came out as asked. */
+KR_MUST_USE enum kr_status kr_key_check_new(struct kr_session *session, CK_OBJECT_HANDLE handle,
+                                            const struct kr_object_id *id,
+                                            struct kr_master_info *ret, struct kr_error *err);
 
 /* The id in hexadecimal, for messages. `ret` holds KR_ID_TEXT bytes. */
 enum { KR_ID_TEXT = 2 * KR_OBJECT_ID_MAX + 1 };
