@@ -8,7 +8,7 @@ source "$(dirname "$0")/../lib/mysql_token.sh"
 TABLES=${P11K_TABLES:-20}
 FILES=${P11K_FILES:-12}
 CRASHES=${P11K_CRASHES:-3}
-DELAY=20     # milliseconds of one operation while a server is to be killed
+DELAY=50     # milliseconds of one operation while a server is to be killed
 DEADLINE=1   # seconds, of the configuration
 MARKER=marker-$(random_hex 8)
 export P11K_MOCK_COUNTS=$WORK/mock.counts
@@ -194,28 +194,34 @@ operations_before_headers() { # STATEMENT HEADERS [FUNCTION]
 }
 
 # Kills while a header somewhere between the first and the last is being written, after a commit that
-# writes the redo log with the headers so far; the count at the end is exact, for the server is dead.
-# Prints 1 if it was so.
+# writes the redo log with the headers so far. Prints how many headers the token had worked on by then,
+# exactly, for the server is dead.
 kill_between_headers() { # STATEMENT HEADERS BEFORE-HEADERS
-    local start reached
+    local start
     start=$(($(mock_calls C_Encrypt) + $3))
     mock_rules "delay C_Encrypt $DELAY"
     background sql f "$1" 2>/dev/null
     eventually 10 calls_reach C_Encrypt $((start + 2 + RANDOM % ($2 / 2)))
     sql f "INSERT INTO other.x VALUES (1)"
     server_kill f
-    reached=$(($(mock_calls C_Encrypt) - start))
+    echo $(($(mock_calls C_Encrypt) - start))
     token_back
-    echo $((reached > 1 && reached < $2))
+}
+
+# On a busy machine the statement may end before the kill, which then shows nothing and does not count.
+enough_tries() { # HITS KILLS
+    (($2 < 5 * CRASHES)) || die "only $1 of $2 kills fell between two headers"
 }
 
 # The server itself rolls forward the tablespaces that its redo log names; the statement does the rest.
 innodb_killed() {
-    local n hits=0 headers=$((TABLES + 1)) first newest
+    local kills hits=0 headers=$((TABLES + 1)) first reached newest
     first=$(operations_before_headers "$ROTATE_INNODB" "$headers")
     echo "$headers headers, $first operations before them"
-    for ((n = 0; n < CRASHES; n++)); do
-        hits=$((hits + $(kill_between_headers "$ROTATE_INNODB" "$headers" "$first")))
+    for ((kills = 0; hits < CRASHES; kills++)); do
+        enough_tries "$hits" "$kills"
+        reached=$(kill_between_headers "$ROTATE_INNODB" "$headers" "$first")
+        hits=$((hits + (reached > 1 && reached < headers)))
         server_start f
         contains "$(server_log f)" "The InnoDB Encryption Master Key has been rotated in"
         same_checksums f "$WORK/sums"
@@ -226,7 +232,7 @@ innodb_killed() {
         server_start f
         same_checksums f "$WORK/sums"
     done
-    ((hits * 2 >= CRASHES)) || die "only $hits of $CRASHES kills fell between two headers"
+    echo "$hits of $kills kills fell between two headers"
 }
 
 new_logs() { # HOW-MANY
@@ -257,21 +263,24 @@ one_binlog_key() {
 }
 
 binlog_killed() {
-    local n hits=0 headers first
+    local kills hits=0 headers first keys
     sql f "CREATE TABLE t.l (n INT)"
     new_logs "$FILES"
     sql f "$ROTATE_BINLOG"
     headers=$(sql f "SHOW BINARY LOGS" | wc -l)
     first=$(operations_before_headers "$ROTATE_BINLOG" "$headers")
-    for ((n = 0; n < CRASHES; n++)); do
-        hits=$((hits + $(kill_between_headers "$ROTATE_BINLOG" "$((FILES))" "$first")))
-        echo "killed with headers at $(keys_in_log_headers)"
+    for ((kills = 0; hits < CRASHES; kills++)); do
+        enough_tries "$hits" "$kills"
+        kill_between_headers "$ROTATE_BINLOG" "$FILES" "$first" >/dev/null
+        keys=$(keys_in_log_headers)
+        echo "killed with headers at $keys"
+        [[ $keys != *" "* ]] || hits=$((hits + 1))
         server_start f
         logs_readable
         sql f "$ROTATE_BINLOG"
         one_binlog_key
     done
-    ((hits * 2 >= CRASHES)) || die "only $hits of $CRASHES kills fell between two headers"
+    echo "$hits of $kills kills fell between two headers"
     sql f "DROP TABLE t.l"
     same_checksums f "$WORK/sums"
 }
