@@ -25,13 +25,28 @@
 
 struct kr_token;
 
+/* Where tokens differ from the standard or from each other. Zeroed: nothing special. */
+struct kr_quirks {
+    const char *init_args;      /* pReserved of C_Initialize, as NSS wants it; NULL: none */
+    bool read_write_only;       /* the token has no read-only sessions */
+    bool iv_by_token;           /* AES-GCM: the token makes the IV and returns it */
+    bool no_random;             /* C_GenerateRandom is not to be called */
+    unsigned long aes_gcm_code; /* the vendor's code of AES-GCM; 0: CKM_AES_GCM */
+    unsigned long aes_kwp_code; /* the vendor's code of RFC 5649; 0: CKM_AES_KEY_WRAP_PAD */
+};
+
+/* Everything is copied, but for `pin`. */
 struct kr_token_options {
+    const char *name;          /* NAME of its [token:NAME] section, for messages; may be NULL */
     const char *module;        /* full path of the module */
     const char *uri;           /* RFC 7512; must match exactly one token */
     struct kr_pin_source *pin; /* NULL: no login possible; borrowed, must outlive the token */
     const char *guard_path;    /* PIN guard file, see pkcs11/pin_guard.h; needed with a pin */
     unsigned timeout_ms;       /* longest wait for one Cryptoki call */
     unsigned lock_timeout_ms;  /* longest wait for another process's login */
+    unsigned sessions;         /* most sessions at once, each opened when it is needed; 0: one */
+    bool one_of_several;       /* other tokens can serve: never wait for this one to come back */
+    struct kr_quirks quirks;
 };
 
 /* From CK_TOKEN_INFO, padding removed, NUL-terminated. */
@@ -66,13 +81,16 @@ struct kr_master_info {
 
 /* Formats of a wrapped sealing key; the numbers are stored in envelopes (docs/FORMAT.md). */
 enum kr_wrap_mechanism {
-    KR_WRAP_AUTO = 0,    /* only as a wish: choose by what the token can do */
-    KR_WRAP_AES_GCM = 1, /* C_Encrypt CKM_AES_GCM: iv(12) || ciphertext(32) || tag(16) */
-    KR_WRAP_AES_KWP = 2  /* C_WrapKey 0x210A giving RFC 5649: 40 bytes for a 32-byte key */
+    KR_WRAP_AUTO = 0,       /* only as a wish: choose by what the token can do */
+    KR_WRAP_AES_GCM = 1,    /* C_Encrypt CKM_AES_GCM: iv(12) || ciphertext(32) || tag(16) */
+    KR_WRAP_AES_KWP = 2,    /* C_WrapKey giving RFC 5649: 40 bytes for a 32-byte key */
+    KR_WRAP_RSA_SHA256 = 3, /* RSAES-OAEP with SHA-256, signed in the token (PKCS #1 v1.5, SHA-256):
+                               length u16 || ciphertext || signature, see pkcs11/rsa.c */
+    KR_WRAP_RSA_SHA1 = 4    /* the same with SHA-1 in OAEP, for tokens that know no other */
 };
 
 #define KR_SEALING_KEY_BYTES 32
-#define KR_WRAPPED_MAX 128
+#define KR_WRAPPED_MAX 1040 /* RSA-4096: 2 + 512 + 512 */
 
 /* Counters since open, for status variables. Read at any time. */
 struct kr_token_stats {
@@ -85,6 +103,14 @@ struct kr_token_stats {
  * match). */
 KR_MUST_USE enum kr_status kr_token_open(const struct kr_token_options *options,
                                          struct kr_token **ret, struct kr_error *err);
+
+/* The same without asking for the token: it is looked for when it is first used. For a token that
+ * may be away. KR_CONFIG. */
+KR_MUST_USE enum kr_status kr_token_new(const struct kr_token_options *options,
+                                        struct kr_token **ret, struct kr_error *err);
+
+/* NAME of its section; "token" without one. */
+const char *kr_token_name(const struct kr_token *token);
 
 /* Logs out and closes only what this connection opened; never waits longer than the timeout. */
 void kr_token_close(struct kr_token *token);
@@ -102,6 +128,9 @@ KR_MUST_USE enum kr_status kr_token_login(struct kr_token *token, struct kr_erro
 
 /* The last state seen by any call, without asking the token: for status variables. */
 bool kr_token_is_up(const struct kr_token *token);
+/* Up, never tried, or failed so long ago (a back-off that grows to some seconds) that it should be
+ * tried again: what a caller asks who has another token. A refused PIN is not worth trying. */
+bool kr_token_worth_trying(const struct kr_token *token);
 void kr_token_get_stats(const struct kr_token *token, struct kr_token_stats *ret);
 
 /* --- master keys; each call logs in when needed ------------------------------------------------
