@@ -107,13 +107,11 @@ static enum kr_status collect(struct kr_session *s, CK_OBJECT_HANDLE **ret, size
     return KR_OK;
 }
 
-static enum kr_status search(struct kr_session *s, CK_OBJECT_HANDLE **ret, size_t *ret_count,
-                             struct kr_error *err)
+enum kr_status kr_objects_find(struct kr_session *s, CK_ATTRIBUTE *template, CK_ULONG attrs,
+                               CK_OBJECT_HANDLE **ret, size_t *ret_count, struct kr_error *err)
 {
-    CK_OBJECT_CLASS class = CKO_SECRET_KEY;
-    CK_ATTRIBUTE template = {CKA_CLASS, &class, sizeof(class)};
     enum kr_status status;
-    CK_RV rv = P11(s, C_FindObjectsInit, s->handle, &template, 1);
+    CK_RV rv = P11(s, C_FindObjectsInit, s->handle, template, attrs);
 
     s->searches++;
     if (rv != CKR_OK)
@@ -140,12 +138,14 @@ static int compare_entries(const void *a, const void *b)
 /* A token that went away during the search shows as an empty one: it is asked again at the end. */
 enum kr_status kr_keys_load(struct kr_session *s, struct kr_error *err)
 {
+    CK_OBJECT_CLASS class = CKO_SECRET_KEY;
+    CK_ATTRIBUTE template = {CKA_CLASS, &class, sizeof(class)};
     CK_OBJECT_HANDLE *objects = NULL;
     size_t count = 0;
     enum kr_status status;
 
     kr_keys_forget(s);
-    KR_TRY(search(s, &objects, &count, err));
+    KR_TRY(kr_objects_find(s, &template, 1, &objects, &count, err));
     status = count > 0 ? add_entries(s, objects, count, err) : KR_OK;
     free(objects);
     KR_TRY(status);

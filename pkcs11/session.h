@@ -70,6 +70,14 @@ void kr_token_info_fill(struct kr_token_info *ret, CK_SLOT_ID slot, const CK_TOK
 KR_MUST_USE enum kr_status kr_session_mechanisms(struct kr_session *session, CK_ULONG **ret,
                                                  size_t *ret_count, struct kr_error *err);
 
+/* --- objects (objects.c) ------------------------------------------------------------------------
+ */
+
+/* Every object that matches; *ret is malloc'ed. */
+KR_MUST_USE enum kr_status kr_objects_find(struct kr_session *session, CK_ATTRIBUTE *template,
+                                           CK_ULONG attrs, CK_OBJECT_HANDLE **ret,
+                                           size_t *ret_count, struct kr_error *err);
+
 /* --- keys (objects.c) ---------------------------------------------------------------------------
  */
 
