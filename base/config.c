@@ -27,7 +27,8 @@ struct loader {
     const char *at, *end; /* what is left of the text */
     int line;
     bool failed;
-    bool given[KR_OPTION_COUNT];
+    struct kr_token_config *token; /* the section that is being read */
+    bool given[KR_OPTION_COUNT], given_token[KR_TOKENS_MAX][KR_OPTION_COUNT];
 };
 
 /* Ends the parsing; the record is filled already. */
@@ -37,22 +38,29 @@ static void stop(struct loader *loader)
     kr_error_context(loader->err, "%s:%d", loader->config->path, loader->line);
 }
 
-static enum kr_status take_token_name(struct kr_config *config, const char *name,
-                                      struct kr_error *err)
+/* The section of this name; a new one comes last. */
+static enum kr_status find_token(struct kr_config *config, const char *name,
+                                 struct kr_token_config **ret, struct kr_error *err)
 {
-    if (!config->token.name)
-        return kr_option_replace(&config->token.name, name, err);
-    if (strcmp(config->token.name, name) == 0)
-        return KR_OK;
-    kr_fail(err, KR_CONFIG, "a second token, [token:%s] after [token:%s], is not supported", name,
-            config->token.name);
-    kr_hint(err, "keep one [token:NAME] section");
-    return err->status;
+    unsigned i = 0;
+    while (i < config->token_count && strcmp(config->tokens[i].name, name) != 0)
+        i++;
+    if (i == KR_TOKENS_MAX) {
+        kr_fail(err, KR_CONFIG, "[token:%s] is one token too many", name);
+        kr_hint(err, "a keyring has at most %d tokens", KR_TOKENS_MAX);
+        return err->status;
+    }
+    if (i == config->token_count) {
+        KR_TRY(kr_option_replace(&config->tokens[i].name, name, err));
+        config->token_count++;
+    }
+    *ret = &config->tokens[i];
+    return KR_OK;
 }
 
 /* `line` starts with '['. A section without its closing bracket is left to inih, which reports
  * it. */
-static enum kr_status check_section_line(struct kr_config *config, char *line, struct kr_error *err)
+static enum kr_status check_section_line(struct loader *loader, char *line, struct kr_error *err)
 {
     char *close = strchr(line, ']');
     if (!close)
@@ -66,7 +74,7 @@ static enum kr_status check_section_line(struct kr_config *config, char *line, s
     *close = '\0';
     enum kr_status status = kr_option_check_section(line + 1, err);
     if (status == KR_OK && strncmp(line + 1, "token:", 6) == 0)
-        status = take_token_name(config, line + 1 + 6, err);
+        status = find_token(loader->config, line + 1 + 6, &loader->token, err);
     *close = ']';
     return status;
 }
@@ -105,7 +113,7 @@ static char *next_line(char *line, int room, void *stream)
         memcpy(line, text, len);
         memcpy(line + len, "\n", 2);
         if (*line == '[')
-            status = check_section_line(loader->config, line, loader->err);
+            status = check_section_line(loader, line, loader->err);
     }
     if (status == KR_OK)
         return line;
@@ -122,17 +130,20 @@ static enum kr_status take_option(struct loader *loader, const char *section, co
                 "put it below [token:NAME], [keyring], [mariadb], [mysql] or [pkcs11]");
         return loader->err->status;
     }
-    const char *group = strncmp(section, "token:", 6) == 0 ? "token" : section;
-    int option = kr_option_find(group, name, loader->err);
+    bool of_token = strncmp(section, "token:", 6) == 0;
+    int option = kr_option_find(of_token ? "token" : section, name, loader->err);
     if (option < 0)
         return loader->err->status;
-    if (loader->given[option]) {
+    bool *given = &loader->given[option];
+    if (of_token)
+        given = &loader->given_token[loader->token - loader->config->tokens][option];
+    if (*given) {
         kr_fail(loader->err, KR_CONFIG, "%s is given twice in section [%s]", name, section);
         kr_hint(loader->err, "remove one of the two");
         return loader->err->status;
     }
-    loader->given[option] = true;
-    return kr_option_set(loader->config, option, value, loader->err);
+    *given = true;
+    return kr_option_set(loader->config, loader->token, option, value, loader->err);
 }
 
 /* The ini_handler; 0 is failure. */
@@ -259,30 +270,46 @@ enum kr_status kr_config_override(struct kr_config *config, const char *section,
     int found = kr_option_find(section, option, err);
     if (found < 0)
         return err->status;
-    KR_TRY(kr_option_set(config, found, value, err));
-    if (strcmp(section, "token") == 0 && !config->token.name)
-        return take_token_name(config, "default", err);
+    struct kr_token_config *first = &config->tokens[0];
+    KR_TRY(kr_option_set(config, first, found, value, err));
+    if (strcmp(section, "token") == 0 && config->token_count == 0)
+        return find_token(config, "default", &first, err);
     return KR_OK;
+}
+
+static enum kr_status fail_unset(const struct kr_config *config, const char *what, const char *line,
+                                 const char *section, const char *name, struct kr_error *err)
+{
+    kr_fail(err, KR_CONFIG, "no %s is configured", what);
+    kr_hint(err, "put `%s` into section [%s%s] of %s", line, section, name,
+            config->path ? config->path : KR_CONFIG_DEFAULT_PATH);
+    return err->status;
 }
 
 enum kr_status kr_config_require(const struct kr_config *config, struct kr_error *err)
 {
-    const struct {
-        const char *value, *what, *line, *section;
-    } needed[] = {
-        {config->token.module, "PKCS#11 module", "module = /full/path.so", "token:NAME"},
-        {config->token.uri, "token URI", "uri = pkcs11:token=LABEL", "token:NAME"},
-        {config->keyring.keystore, "keystore", "keystore = /full/path", "keyring"},
-    };
-    for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
-        if (needed[i].value)
-            continue;
-        kr_fail(err, KR_CONFIG, "no %s is configured", needed[i].what);
-        kr_hint(err, "put `%s` into section [%s] of %s", needed[i].line, needed[i].section,
-                config->path ? config->path : KR_CONFIG_DEFAULT_PATH);
-        return err->status;
+    /* Without any section the first one is asked for. */
+    for (unsigned i = 0; i == 0 || i < config->token_count; i++) {
+        const struct kr_token_config *token = &config->tokens[i];
+        const char *name = token->name ? token->name : "NAME";
+        if (!token->module)
+            return fail_unset(config, "PKCS#11 module", "module = /full/path.so", "token:", name,
+                              err);
+        if (!token->uri)
+            return fail_unset(config, "token URI", "uri = pkcs11:token=LABEL", "token:", name, err);
     }
+    if (!config->keyring.keystore)
+        return fail_unset(config, "keystore", "keystore = /full/path", "keyring", "", err);
     return KR_OK;
+}
+
+static void free_token(struct kr_token_config *token)
+{
+    free(token->name);
+    free(token->module);
+    free(token->uri);
+    free(token->pin_source);
+    free(token->init_args);
 }
 
 void kr_config_free(struct kr_config *config)
@@ -290,10 +317,8 @@ void kr_config_free(struct kr_config *config)
     if (!config)
         return;
     free(config->path);
-    free(config->token.name);
-    free(config->token.module);
-    free(config->token.uri);
-    free(config->token.pin_source);
+    for (unsigned i = 0; i < KR_TOKENS_MAX; i++)
+        free_token(&config->tokens[i]);
     free(config->keyring.name);
     free(config->keyring.keystore);
     free(config->mariadb.cipher);

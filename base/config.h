@@ -16,16 +16,29 @@
 #define KR_CONFIG_DEFAULT_PATH "/etc/p11keyring/p11keyring.conf"
 #define KR_CONFIG_ENV "P11KEYRING_CONF"
 
+enum { KR_TOKENS_MAX = 8 };
+
+/* One [token:NAME] section. Strings are owned by the config; NULL: not set. */
+struct kr_token_config {
+    char *name;       /* NAME of [token:NAME]; "default" when only overrides gave a token */
+    char *module;     /* module: full path of the PKCS#11 module */
+    char *uri;        /* uri: RFC 7512 URI that picks the token */
+    char *pin_source; /* pin-source: see base/pin_source.h */
+    /* Quirks, see struct kr_quirks of pkcs11/token.h. */
+    char *init_args;            /* init-args: reserved argument of C_Initialize */
+    bool read_write_sessions;   /* read-write-sessions = auto (default) | only */
+    bool iv_by_token;           /* iv-by-token = no (default) | yes */
+    bool no_random;             /* random = token (default) | none */
+    unsigned long aes_gcm_code; /* aes-gcm-code: the vendor's number; 0: the standard's */
+    unsigned long aes_kwp_code; /* aes-kwp-code: the vendor's number; 0: the standard's */
+};
+
 /* All strings are owned by the config; NULL or 0 means "not set" only where said. */
 struct kr_config {
     char *path; /* the file that was read; NULL when there was none */
 
-    struct {
-        char *name;       /* NAME of [token:NAME]; "default" when only overrides gave a token */
-        char *module;     /* module: full path of the PKCS#11 module; NULL when not set */
-        char *uri;        /* uri: RFC 7512 URI that picks the token; NULL when not set */
-        char *pin_source; /* pin-source: see base/pin_source.h; NULL when not set */
-    } token;
+    struct kr_token_config tokens[KR_TOKENS_MAX]; /* in the order of the file: of preference */
+    unsigned token_count;
 
     struct {
         char *name;                      /* name; default "default" */
@@ -49,7 +62,8 @@ struct kr_config {
 
     struct {
         unsigned timeout_ms; /* timeout of one Cryptoki call, default 10000 */
-        char *mechanism;     /* mechanism = auto (default) | aes-gcm | aes-kwp */
+        unsigned sessions;   /* sessions at once with each token, default 8 */
+        char *mechanism;     /* mechanism = auto (default) | aes-gcm | aes-kwp | rsa-oaep */
     } pkcs11;
 };
 
@@ -59,7 +73,8 @@ KR_MUST_USE enum kr_status kr_config_load(const char *path, struct kr_config **r
                                           struct kr_error *err);
 
 /* Sets one option from outside the file (a system variable, a command-line flag), for example
- * ("token", "module", "/usr/lib/...") or ("keyring", "keystore", ...): same checks, later wins. */
+ * ("token", "module", "/usr/lib/...") or ("keyring", "keystore", ...): same checks, later wins.
+ * "token" is the first token; it is made when there is none. */
 KR_MUST_USE enum kr_status kr_config_override(struct kr_config *config, const char *section,
                                               const char *option, const char *value,
                                               struct kr_error *err);
@@ -69,7 +84,8 @@ KR_MUST_USE enum kr_status kr_config_override(struct kr_config *config, const ch
 KR_MUST_USE enum kr_status kr_config_check_file(const char *path, const struct stat *st,
                                                 struct kr_error *err);
 
-/* Fails with KR_CONFIG and a hint unless a module, a token URI and a keystore path are set. */
+/* Fails with KR_CONFIG and a hint unless a keystore path and a token are set, and a module and a
+ * URI for each token. */
 KR_MUST_USE enum kr_status kr_config_require(const struct kr_config *config, struct kr_error *err);
 
 /* NULL is accepted. */

@@ -15,10 +15,10 @@ struct option {
     const char *section, *name;
     enum kr_status (*set)(const struct option *option, const char *value, void *field,
                           struct kr_error *err);
-    size_t offset;          /* of the field in struct kr_config */
+    size_t offset;          /* of the field in struct kr_config or kr_token_config */
     const char *preset;     /* default; NULL: not set */
     unsigned min, max;      /* of a number, or the length of a name */
-    const char *choices[4]; /* NULL-terminated */
+    const char *choices[5]; /* NULL-terminated */
 };
 
 #define SECTION_HINT "valid sections are [token:NAME], [keyring], [mariadb], [mysql] and [pkcs11]"
@@ -141,6 +141,7 @@ static enum kr_status set_lock_policy(const struct option *option, const char *v
     return KR_OK;
 }
 
+/* The second of two choices is true. */
 static enum kr_status set_yes_no(const struct option *option, const char *value, void *field,
                                  struct kr_error *err)
 {
@@ -199,16 +200,48 @@ static enum kr_status set_ms(const struct option *option, const char *value, voi
     return KR_OK;
 }
 
+/* A mechanism's number as vendors print it: 0x... or decimal. */
+static enum kr_status set_code(const struct option *option, const char *value, void *field,
+                               struct kr_error *err)
+{
+    bool hex = strncmp(value, "0x", 2) == 0;
+    const char *digits = hex ? value + 2 : value;
+    size_t len = strspn(digits, hex ? "0123456789abcdefABCDEF" : "0123456789");
+    if (len == 0 || len > (hex ? 8u : 10u) || digits[len] || strtoul(digits, NULL, hex ? 16 : 10) == 0) {
+        kr_fail(err, KR_CONFIG, "%s is not the number of a mechanism", option->name);
+        kr_hint(err, "write it as the vendor's header does, for example %s = 0x80000171",
+                option->name);
+        return err->status;
+    }
+    *(unsigned long *)field = strtoul(digits, NULL, hex ? 16 : 10);
+    return KR_OK;
+}
+
+static enum kr_status set_text(const struct option *option, const char *value, void *field,
+                               struct kr_error *err)
+{
+    (void)option;
+    return kr_option_replace(field, value, err);
+}
+
 /* --- the table -----------------------------------------------------------------------------------
  */
 
 #define FIELD(member) .offset = offsetof(struct kr_config, member)
+#define TOKEN_FIELD(member) .offset = offsetof(struct kr_token_config, member)
 
 /* clang-format off */
 static const struct option options[] = {
-    {"token", "module", set_path, FIELD(token.module)},
-    {"token", "uri", set_uri, FIELD(token.uri)},
-    {"token", "pin-source", set_pin_source, FIELD(token.pin_source)},
+    {"token", "module", set_path, TOKEN_FIELD(module)},
+    {"token", "uri", set_uri, TOKEN_FIELD(uri)},
+    {"token", "pin-source", set_pin_source, TOKEN_FIELD(pin_source)},
+    {"token", "init-args", set_text, TOKEN_FIELD(init_args)},
+    {"token", "read-write-sessions", set_yes_no, TOKEN_FIELD(read_write_sessions),
+     .choices = {"auto", "only"}},
+    {"token", "iv-by-token", set_yes_no, TOKEN_FIELD(iv_by_token), .choices = {"no", "yes"}},
+    {"token", "random", set_yes_no, TOKEN_FIELD(no_random), .choices = {"token", "none"}},
+    {"token", "aes-gcm-code", set_code, TOKEN_FIELD(aes_gcm_code)},
+    {"token", "aes-kwp-code", set_code, TOKEN_FIELD(aes_kwp_code)},
     {"keyring", "name", set_name, FIELD(keyring.name), .preset = "default", .max = 64},
     {"keyring", "keystore", set_path, FIELD(keyring.keystore)},
     {"keyring", "lock-timeout", set_ms, FIELD(keyring.lock_timeout_ms),
@@ -230,8 +263,9 @@ static const struct option options[] = {
      .preset = "refuse", .choices = {"refuse", "wrapped"}},
     {"pkcs11", "timeout", set_ms, FIELD(pkcs11.timeout_ms),
      .preset = "10s", .min = 10, .max = 600000},
+    {"pkcs11", "sessions", set_count, FIELD(pkcs11.sessions), .preset = "8", .min = 1, .max = 64},
     {"pkcs11", "mechanism", set_choice, FIELD(pkcs11.mechanism),
-     .preset = "auto", .choices = {"auto", "aes-gcm", "aes-kwp"}},
+     .preset = "auto", .choices = {"auto", "aes-gcm", "aes-kwp", "rsa-oaep"}},
 };
 /* clang-format on */
 _Static_assert(sizeof(options) / sizeof(options[0]) == KR_OPTION_COUNT, "KR_OPTION_COUNT");
@@ -268,7 +302,7 @@ int kr_option_find(const char *section, const char *name, struct kr_error *err)
     for (int i = 0; i < KR_OPTION_COUNT; i++)
         if (strcmp(options[i].section, section) == 0 && strcmp(options[i].name, name) == 0)
             return i;
-    char valid[256];
+    char valid[512];
     list_options(section, valid, sizeof(valid));
     if (valid[0]) {
         kr_fail(err, KR_CONFIG, "unknown option \"%.60s\" in section [%s]", name, section);
@@ -288,8 +322,8 @@ static bool is_one_line(const char *value)
     return true;
 }
 
-enum kr_status kr_option_set(struct kr_config *config, int option, const char *value,
-                             struct kr_error *err)
+enum kr_status kr_option_set(struct kr_config *config, struct kr_token_config *token, int option,
+                             const char *value, struct kr_error *err)
 {
     const struct option *chosen = &options[option];
     if (!*value) {
@@ -302,13 +336,14 @@ enum kr_status kr_option_set(struct kr_config *config, int option, const char *v
         kr_hint(err, "remove tabs and other control characters");
         return err->status;
     }
-    return chosen->set(chosen, value, (char *)config + chosen->offset, err);
+    void *home = strcmp(chosen->section, "token") == 0 ? (void *)token : config;
+    return chosen->set(chosen, value, (char *)home + chosen->offset, err);
 }
 
 enum kr_status kr_option_set_defaults(struct kr_config *config, struct kr_error *err)
 {
     for (int i = 0; i < KR_OPTION_COUNT; i++)
         if (options[i].preset)
-            KR_TRY(kr_option_set(config, i, options[i].preset, err));
+            KR_TRY(kr_option_set(config, NULL, i, options[i].preset, err));
     return KR_OK;
 }

@@ -8,18 +8,18 @@
 
 #include "base/config.h"
 
-enum { KR_OPTION_COUNT = 16 };
+enum { KR_OPTION_COUNT = 23 };
 
 /* Index of an option, or -1 after filling the record: KR_CONFIG with a hint that lists the valid
  * names. `section` is "token" for every [token:NAME]. */
 int kr_option_find(const char *section, const char *name, struct kr_error *err);
 
-/* Checks and stores a value; on failure the old one stays. KR_CONFIG; no error quotes the value,
- * which may be a secret in the wrong place. */
-KR_MUST_USE enum kr_status kr_option_set(struct kr_config *config, int option, const char *value,
-                                         struct kr_error *err);
+/* Checks and stores a value, in `token` for an option of [token:NAME]; on failure the old one
+ * stays. KR_CONFIG; no error quotes the value, which may be a secret in the wrong place. */
+KR_MUST_USE enum kr_status kr_option_set(struct kr_config *config, struct kr_token_config *token,
+                                         int option, const char *value, struct kr_error *err);
 
-/* Stores the default of every option that has one. */
+/* Stores the default of every option that has one, but for those of tokens: theirs are zero. */
 KR_MUST_USE enum kr_status kr_option_set_defaults(struct kr_config *config, struct kr_error *err);
 
 /* Replaces *field by a copy of `value`. */

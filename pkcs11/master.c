@@ -9,6 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool kr_object_id_equal(const struct kr_object_id *a, const struct kr_object_id *b)
+{
+    return a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
+}
+
 /* In order of preference. */
 static const enum kr_wrap_mechanism preference[] = {KR_WRAP_AES_GCM, KR_WRAP_AES_KWP};
 enum { PREFERENCES = sizeof(preference) / sizeof(preference[0]) };

@@ -21,7 +21,7 @@
 struct kr_token {
     struct kr_token *next; /* all of this process, for the child of a fork */
     struct kr_token_options options;
-    char *uri, *guard_path;
+    char *name, *uri, *guard_path;
     struct kr_module *module;
 
     struct kr_turn turn; /* what follows belongs to the caller who has it */
@@ -238,6 +238,7 @@ static void token_free(struct kr_token *t)
 {
     remove_token(t);
     kr_turn_destroy(&t->turn);
+    free(t->name);
     free(t->uri);
     free(t->guard_path);
     free(t);
@@ -257,6 +258,9 @@ static enum kr_status copy_options(struct kr_token *t, const struct kr_token_opt
     if (!t->uri)
         return kr_fail_memory(err);
     t->options.uri = t->uri;
+    t->name = strdup(options->name ? options->name : "token");
+    if (!t->name)
+        return kr_fail_memory(err);
     if (!options->guard_path)
         return KR_OK;
     t->guard_path = strdup(options->guard_path);
@@ -274,26 +278,48 @@ static enum kr_status run_nothing(struct kr_session *s, void *args, struct kr_er
     return KR_OK;
 }
 
-enum kr_status kr_token_open(const struct kr_token_options *options, struct kr_token **ret,
-                             struct kr_error *err)
+enum kr_status kr_token_new(const struct kr_token_options *options, struct kr_token **ret,
+                            struct kr_error *err)
 {
     __attribute__((cleanup(token_cleanup))) struct kr_token *t = NULL;
-    KR_JOB struct kr_job *job = NULL;
     KR_URI P11KitUri *uri = NULL;
 
     KR_TRY(kr_uri_parse(options->uri, P11_KIT_URI_FOR_TOKEN, &uri, err));
     t = calloc(1, sizeof(*t));
-    job = kr_job_new(0, run_nothing, NULL);
-    if (!t || !job)
+    if (!t)
         return kr_fail_memory(err);
     kr_turn_init(&t->turn);
     add_token(t);
     KR_TRY(copy_options(t, options, err));
     KR_TRY(kr_module_get(options->module, &t->module, err));
+    *ret = t;
+    t = NULL;
+    return KR_OK;
+}
+
+enum kr_status kr_token_open(const struct kr_token_options *options, struct kr_token **ret,
+                             struct kr_error *err)
+{
+    __attribute__((cleanup(token_cleanup))) struct kr_token *t = NULL;
+    KR_JOB struct kr_job *job = kr_job_new(0, run_nothing, NULL);
+
+    if (!job)
+        return kr_fail_memory(err);
+    KR_TRY(kr_token_new(options, &t, err));
     KR_TRY(kr_token_run(t, KR_NEED_SESSION, job, err));
     *ret = t;
     t = NULL;
     return KR_OK;
+}
+
+const char *kr_token_name(const struct kr_token *t)
+{
+    return t->name;
+}
+
+bool kr_token_worth_trying(const struct kr_token *t)
+{
+    return kr_token_is_up(t) || !t->seen;
 }
 
 void kr_token_close(struct kr_token *t)

@@ -69,6 +69,8 @@ struct kr_object_id {
     uint8_t bytes[KR_OBJECT_ID_MAX];
 };
 
+bool kr_object_id_equal(const struct kr_object_id *a, const struct kr_object_id *b);
+
 /* What the token says of a secret key. `problem` is NULL when it may serve as a master key. */
 struct kr_master_info {
     struct kr_object_id id;

@@ -18,12 +18,14 @@ enum kr_status kr_change_run(struct kr_keyring *keyring, const char *ns, const c
         .writable = true,
         .lock_timeout_ms = keyring->lock_timeout_ms,
     };
-    KR_TRY(kr_token_login(keyring->token, err));
+    KR_TRY(kr_tokens_login(&keyring->tokens, err));
     KR_TRY(kr_keystore_open(&options, &change.keystore, err));
     enum kr_status status =
         kr_keystore_set_manifest_key(change.keystore, keyring->manifest_key, err);
     if (status == KR_OK)
         status = kr_keystore_begin_write(change.keystore, err);
+    if (status == KR_OK)
+        status = kr_keyring_load_masters(keyring, change.keystore, err);
     if (status == KR_OK)
         status = step(&change, context, err);
     if (status == KR_OK)
@@ -56,31 +58,33 @@ enum kr_status kr_change_latest(struct kr_change *change, uint32_t *ret, struct 
     return KR_OK;
 }
 
-static enum kr_status read_back(struct kr_change *change, const struct kr_envelope_context *context,
-                                const uint8_t *blob, size_t blob_len, const uint8_t *payload,
-                                size_t len, struct kr_error *err)
+enum kr_status kr_change_count_wraps(struct kr_keystore *keystore, const uint8_t *envelope,
+                                     size_t len, const uint8_t *old, size_t old_len,
+                                     struct kr_error *err)
 {
-    KR_SECRET uint8_t *opened = NULL;
-    size_t opened_len = 0;
-    KR_TRY(kr_envelope_open(change->keyring->token, context, blob, blob_len, &opened, &opened_len,
-                            err));
-    if (opened_len == len && CRYPTO_memcmp(opened, payload, len) == 0)
-        return KR_OK;
-    return kr_fail(err, KR_INTEGRITY, "the token unwrapped another key than it had wrapped");
+    struct kr_envelope_header header, before = {0};
+    KR_TRY(kr_envelope_parse(envelope, len, &header, err));
+    if (old)
+        KR_TRY(kr_envelope_parse(old, old_len, &before, err));
+    for (size_t i = 0; i < header.wrap_count; i++)
+        if (!kr_envelope_names(&before, &header.wraps[i].master_id))
+            KR_TRY(kr_keystore_count_wrap(keystore, &header.wraps[i].master_id, err));
+    return KR_OK;
 }
 
 static enum kr_status seal(struct kr_change *change, const struct kr_envelope_context *context,
                            const uint8_t *payload, size_t len, uint8_t **ret, size_t *ret_len,
                            struct kr_error *err)
 {
-    struct kr_master_row master;
-    KR_TRY(kr_keystore_current_master(change->keystore, &master, err));
-    KR_TRY(kr_keystore_count_wrap(change->keystore, &master.id, err));
+    struct kr_keyring *keyring = change->keyring;
+    KR_SECRET uint8_t *key = kr_secret_alloc(KR_SEALING_KEY_BYTES);
     uint8_t *blob = NULL;
     size_t blob_len = 0;
-    KR_TRY(kr_envelope_seal(change->keyring->token, &master.id, master.mechanism, context, payload,
-                            len, &blob, &blob_len, err));
-    enum kr_status status = read_back(change, context, blob, blob_len, payload, len, err);
+    if (!key)
+        return kr_fail_memory(err);
+    KR_TRY(kr_tokens_random(&keyring->tokens, key, KR_SEALING_KEY_BYTES, err));
+    KR_TRY(kr_envelope_seal(&keyring->masters, context, key, payload, len, &blob, &blob_len, err));
+    enum kr_status status = kr_change_count_wraps(change->keystore, blob, blob_len, NULL, 0, err);
     if (status != KR_OK) {
         free(blob);
         return status;

@@ -30,10 +30,15 @@ KR_MUST_USE enum kr_status kr_change_run(struct kr_keyring *keyring, const char 
 KR_MUST_USE enum kr_status kr_change_latest(struct kr_change *change, uint32_t *ret,
                                             struct kr_error *err);
 
-/* Gives the payload the next version number, seals it, opens again what was sealed (a token that
- * wraps wrongly must be found out before the key is used), and adds it. */
+/* Gives the payload the next version number, seals it and adds it. */
 KR_MUST_USE enum kr_status kr_change_add(struct kr_change *change, uint32_t step,
                                          const char *cipher, const uint8_t *payload, size_t len,
                                          uint32_t *ret_version, struct kr_error *err);
+
+/* Counts the wraps of an envelope that `old` (NULL: none) does not have yet. */
+KR_MUST_USE enum kr_status kr_change_count_wraps(struct kr_keystore *keystore,
+                                                 const uint8_t *envelope, size_t len,
+                                                 const uint8_t *old, size_t old_len,
+                                                 struct kr_error *err);
 
 #endif

@@ -57,7 +57,7 @@ enum kr_status kr_config_mechanism(const struct kr_config *config, enum kr_wrap_
     if (kr_wrap_mechanism_parse(name, ret))
         return KR_OK;
     kr_fail(err, KR_CONFIG, "unknown wrapping mechanism '%s'", name);
-    kr_hint(err, "[pkcs11] mechanism is auto, aes-gcm or aes-kwp");
+    kr_hint(err, "[pkcs11] mechanism is auto, aes-gcm, aes-kwp or rsa-oaep");
     return err->status;
 }
 
@@ -80,6 +80,46 @@ enum kr_status kr_keyring_lock(struct kr_keyring *keyring, struct kr_error *err)
 void kr_keyring_unlock(struct kr_keyring *keyring)
 {
     kr_turn_give(&keyring->turn);
+}
+
+/* --- master keys ------------------------------------------------------------------------------ */
+
+/* Counters of wraps aside. */
+static bool same_masters(const struct kr_keyring *keyring, const struct kr_master_row *rows,
+                         size_t count)
+{
+    const struct kr_master_row *known = keyring->master_rows;
+    if (count != keyring->master_count)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!kr_object_id_equal(&rows[i].id, &known[i].id) || rows[i].state != known[i].state ||
+            strcmp(rows[i].token, known[i].token) != 0)
+            return false;
+    return true;
+}
+
+enum kr_status kr_keyring_load_masters(struct kr_keyring *keyring, struct kr_keystore *keystore,
+                                       struct kr_error *err)
+{
+    struct kr_master_row *rows = NULL;
+    struct kr_masters masters;
+    size_t count = 0;
+    KR_TRY(kr_keystore_list_masters(keystore, &rows, &count, err));
+    if (keyring->master_rows && same_masters(keyring, rows, count)) {
+        free(rows);
+        return KR_OK;
+    }
+    enum kr_status status = kr_masters_match(rows, count, &keyring->tokens, &masters, err);
+    if (status != KR_OK) {
+        free(rows);
+        return status;
+    }
+    free(keyring->master_rows);
+    free(keyring->masters.keys);
+    keyring->master_rows = rows;
+    keyring->master_count = count;
+    keyring->masters = masters;
+    return KR_OK;
 }
 
 /* --- rows into keys --------------------------------------------------------------------------- */
@@ -152,6 +192,7 @@ enum kr_status kr_keyring_refresh_locked(struct kr_keyring *keyring, struct kr_e
     KR_TRY(kr_keystore_change_counter(keyring->keystore, &change, err));
     if (change == keyring->seen_change)
         return KR_OK;
+    KR_TRY(kr_keyring_load_masters(keyring, keyring->keystore, err));
     KR_TRY(load_new(keyring, err));
     keyring->seen_change = change;
     keyring->refreshes++;
@@ -170,30 +211,6 @@ enum kr_status kr_keyring_refresh(struct kr_keyring *keyring, struct kr_error *e
 
 /* --- open and close --------------------------------------------------------------------------- */
 
-enum kr_status kr_keyring_open_token(const struct kr_config *config, struct kr_token **ret,
-                                     struct kr_pin_source **ret_pin, struct kr_error *err)
-{
-    struct kr_pin_source *pin = NULL;
-    if (config->token.pin_source)
-        KR_TRY(kr_pin_source_new(config->token.pin_source, "user PIN of the token", &pin, err));
-    char *guard = kr_keyring_guard_path(config);
-    struct kr_token_options options = {
-        .module = config->token.module,
-        .uri = config->token.uri,
-        .pin = pin,
-        .guard_path = guard,
-        .timeout_ms = config->pkcs11.timeout_ms,
-        .lock_timeout_ms = config->keyring.lock_timeout_ms,
-    };
-    enum kr_status status = guard ? kr_token_open(&options, ret, err) : kr_fail_memory(err);
-    free(guard);
-    if (status == KR_OK)
-        *ret_pin = pin;
-    else
-        kr_pin_source_free(pin);
-    return status;
-}
-
 /* The keystore's manifest key; later opens of the same keystore by this process reuse it. */
 static enum kr_status open_manifest(struct kr_keyring *keyring, struct kr_error *err)
 {
@@ -202,7 +219,7 @@ static enum kr_status open_manifest(struct kr_keyring *keyring, struct kr_error 
     KR_TRY(kr_keystore_get_manifest_envelope(keyring->keystore, &blob, &blob_len, err));
     struct kr_envelope_context context =
         kr_manifest_context(keyring->name, kr_keystore_uuid(keyring->keystore));
-    enum kr_status status = kr_envelope_open(keyring->token, &context, blob, blob_len,
+    enum kr_status status = kr_envelope_open(&keyring->masters, &context, blob, blob_len,
                                              &keyring->manifest_key, &len, err);
     free(blob);
     if (status != KR_OK) {
@@ -214,30 +231,14 @@ static enum kr_status open_manifest(struct kr_keyring *keyring, struct kr_error 
     return kr_keystore_set_manifest_key(keyring->keystore, keyring->manifest_key, err);
 }
 
-static enum kr_status check_masters(struct kr_keyring *keyring, struct kr_error *err)
-{
-    struct kr_master_row *rows = NULL;
-    size_t count = 0;
-    KR_TRY(kr_keystore_list_masters(keyring->keystore, &rows, &count, err));
-    enum kr_status status = KR_OK;
-    for (size_t i = 0; i < count && status == KR_OK; i++) {
-        struct kr_master_info info;
-        status = kr_master_find(keyring->token, &rows[i].id, &info, err);
-        if (status != KR_OK)
-            kr_error_context(err, "master key '%s'", rows[i].label);
-    }
-    free(rows);
-    return status;
-}
-
 static enum kr_status connect_all(struct kr_keyring *keyring, const struct kr_config *config,
                                   struct kr_error *err)
 {
     struct kr_keystore_options options = kr_config_keystore(config, false);
     KR_TRY(kr_keystore_open(&options, &keyring->keystore, err));
-    KR_TRY(kr_keyring_open_token(config, &keyring->token, &keyring->pin, err));
-    KR_TRY(kr_token_login(keyring->token, err));
-    KR_TRY(check_masters(keyring, err));
+    KR_TRY(kr_tokens_new(config, &keyring->tokens, err));
+    KR_TRY(kr_tokens_login(&keyring->tokens, err));
+    KR_TRY(kr_keyring_load_masters(keyring, keyring->keystore, err));
     KR_TRY(open_manifest(keyring, err));
     KR_TRY(kr_keystore_change_counter(keyring->keystore, &keyring->seen_change, err));
     return load_new(keyring, err);
@@ -285,8 +286,9 @@ void kr_keyring_close(struct kr_keyring *keyring)
         return;
     kr_watcher_stop(keyring->watcher);
     kr_keystore_close(keyring->keystore);
-    kr_token_close(keyring->token);
-    kr_pin_source_free(keyring->pin);
+    kr_tokens_close(&keyring->tokens);
+    free(keyring->master_rows);
+    free(keyring->masters.keys);
     kr_keytable_free(keyring->table);
     kr_secret_free(keyring->manifest_key);
     kr_turn_destroy(&keyring->turn);
@@ -313,6 +315,20 @@ const struct kr_data_key *kr_keyring_find(const struct kr_keyring *keyring, uint
     return kr_keytable_find(keyring->table, id, version);
 }
 
+static void add_stats(const struct kr_token *token, struct kr_token_stats *sum)
+{
+    struct kr_token_stats stats;
+    kr_token_get_stats(token, &stats);
+    sum->wraps += stats.wraps;
+    sum->unwraps += stats.unwraps;
+    sum->logins += stats.logins;
+    sum->reconnects += stats.reconnects;
+    sum->errors += stats.errors;
+    sum->timeouts += stats.timeouts;
+    sum->searches += stats.searches;
+    sum->resident_operations += stats.resident_operations;
+}
+
 void kr_keyring_get_stats(const struct kr_keyring *keyring, struct kr_keyring_stats *ret)
 {
     *ret = (struct kr_keyring_stats){
@@ -320,7 +336,9 @@ void kr_keyring_get_stats(const struct kr_keyring *keyring, struct kr_keyring_st
         .versions = kr_keytable_versions(keyring->table),
         .refreshes = keyring->refreshes,
         .refresh_errors = keyring->refresh_errors,
-        .token_up = kr_token_is_up(keyring->token),
     };
-    kr_token_get_stats(keyring->token, &ret->token);
+    for (size_t i = 0; i < keyring->tokens.count; i++) {
+        ret->token_up = ret->token_up || kr_token_is_up(keyring->tokens.at[i]);
+        add_stats(keyring->tokens.at[i], &ret->token);
+    }
 }

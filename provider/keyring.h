@@ -93,17 +93,19 @@ KR_MUST_USE enum kr_status kr_keyring_set_disabled(struct kr_keyring *keyring, u
 /* --- making a keyring
  * ------------------------------------------------------------------------------ */
 
-/* Makes the keystore around a master key: a new one in the token ("p11keyring:<keyring>:<n>"), or
- * the one that `adopt_uri` names. The master key is checked and its mechanism proven first.
- * KR_REFUSED when the keystore exists. *ret_others counts the other usable master keys of this
- * keyring's name on the token (a sign that a keystore was lost). */
+/* Makes the keystore around a master key in each configured token: a new one
+ * ("p11keyring:<keyring>:<n>"), or the one that `adopt_uri` names. Each is checked and its
+ * mechanism proven first. KR_REFUSED when the keystore exists. The rows come in the order of the
+ * tokens; *ret_others counts the other usable master keys of this keyring's name on the tokens (a
+ * sign that a keystore was lost). */
 KR_MUST_USE enum kr_status kr_keyring_create(const struct kr_config *config, const char *adopt_uri,
-                                             struct kr_master_row *ret, unsigned *ret_others,
+                                             struct kr_master_row ret[KR_TOKENS_MAX],
+                                             size_t *ret_count, unsigned *ret_others,
                                              struct kr_error *err);
 
-/* Opens the configured token without a keystore, not logged in, for the admin tool. *ret borrows
- * from *ret_pin; free the token first. */
-KR_MUST_USE enum kr_status kr_keyring_open_token(const struct kr_config *config,
+/* Opens a configured token, the first one with `name` NULL, without a keystore, not logged in, for
+ * the admin tool. *ret borrows from *ret_pin; free the token first. */
+KR_MUST_USE enum kr_status kr_keyring_open_token(const struct kr_config *config, const char *name,
                                                  struct kr_token **ret,
                                                  struct kr_pin_source **ret_pin,
                                                  struct kr_error *err);
@@ -117,8 +119,8 @@ char *kr_keyring_guard_path(const struct kr_config *config);
 struct kr_keyring_stats {
     uint32_t keys, versions;
     uint64_t refreshes, refresh_errors;
-    bool token_up;
-    struct kr_token_stats token;
+    bool token_up;               /* one of the tokens at least */
+    struct kr_token_stats token; /* of all tokens together */
 };
 /* Takes no lock that a token call holds. */
 void kr_keyring_get_stats(const struct kr_keyring *keyring, struct kr_keyring_stats *ret);

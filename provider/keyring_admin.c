@@ -68,7 +68,7 @@ static enum kr_status add_version(struct kr_change *change, void *context, struc
     if (new->import)
         memcpy(bytes, new->import, new->len);
     else
-        KR_TRY(kr_token_random(change->keyring->token, bytes, new->len, err));
+        KR_TRY(kr_tokens_random(&change->keyring->tokens, bytes, new->len, err));
     return kr_change_add(change, new->step, kr_cipher_name(new->cipher), bytes, new->len,
                          &new->version, err);
 }

@@ -3,7 +3,7 @@
  * The keyring core: making a keyring. The keystore appears under its name as the last step, after
  * the master key was made, checked and proven; what fails before leaves nothing behind.
  */
-#include "provider/keyring_internal.h"
+#include "provider/change.h"
 
 #include <openssl/rand.h>
 #include <stdio.h>
@@ -15,12 +15,13 @@
 struct creation {
     const struct kr_config *config;
     const char *adopt_uri;
-    struct kr_token *token;
+    struct kr_tokens tokens;
     struct kr_keystore *keystore;
     uint8_t uuid[KR_KEYSTORE_UUID_BYTES];
-    struct kr_master_row master;
+    struct kr_master_row masters[KR_TOKENS_MAX]; /* one for each token */
+    bool generated[KR_TOKENS_MAX];
+    bool adopted;
     unsigned others;
-    bool generated;
 };
 
 /* Number of a label "p11keyring:<keyring>:<n>", 0 for any other label. */
@@ -36,13 +37,13 @@ static unsigned long label_number(const char *label, const char *keyring)
 }
 
 /* Finds a free number for the new master key, and counts the ones of this keyring's name. */
-static enum kr_status survey(struct creation *c, unsigned long *ret_next, struct kr_error *err)
+static enum kr_status survey(struct creation *c, struct kr_token *token, unsigned long *ret_next,
+                             struct kr_error *err)
 {
     struct kr_master_info *found = NULL;
     size_t count = 0;
-    KR_TRY(kr_master_list(c->token, &found, &count, err));
+    KR_TRY(kr_master_list(token, &found, &count, err));
     unsigned long highest = 0;
-    c->others = 0;
     for (size_t i = 0; i < count; i++) {
         unsigned long number = label_number(found[i].label, c->config->keyring.name);
         if (number > highest)
@@ -55,75 +56,112 @@ static enum kr_status survey(struct creation *c, unsigned long *ret_next, struct
     return KR_OK;
 }
 
-/* The mechanism that the configuration wants, or the best that works, is proven in both cases. */
-static enum kr_status get_master(struct creation *c, struct kr_error *err)
+/* The key that the admin names, if this token is the one that has it. */
+static enum kr_status adopt(struct creation *c, struct kr_token *token, struct kr_master_info *ret,
+                            struct kr_error *err)
 {
+    KR_TRY(kr_master_find_uri(token, c->adopt_uri, ret, err));
+    if (label_number(ret->label, c->config->keyring.name) > 0)
+        c->others--;
+    c->adopted = true;
+    return KR_OK;
+}
+
+static enum kr_status find_or_generate(struct creation *c, size_t i, enum kr_wrap_mechanism wish,
+                                       struct kr_master_info *ret, struct kr_error *err)
+{
+    struct kr_token *token = c->tokens.at[i];
     unsigned long next;
+    char label[128];
+    KR_TRY(survey(c, token, &next, err));
+    if (c->adopt_uri && !c->adopted) {
+        enum kr_status status = adopt(c, token, ret, err);
+        if (status != KR_NOT_FOUND || i + 1 == c->tokens.count)
+            return status;
+        *err = (struct kr_error)KR_ERROR_INIT;
+    }
+    snprintf(label, sizeof(label), "p11keyring:%s:%lu", c->config->keyring.name, next);
+    KR_TRY(kr_master_generate(token, label, wish, ret, err));
+    c->generated[i] = true;
+    return KR_OK;
+}
+
+/* The mechanism that the configuration wants, or the best that works, is proven in both cases. */
+static enum kr_status get_master(struct creation *c, size_t i, struct kr_error *err)
+{
+    struct kr_master_row *master = &c->masters[i];
     enum kr_wrap_mechanism wish;
     struct kr_master_info info;
     KR_TRY(kr_config_mechanism(c->config, &wish, err));
-    KR_TRY(survey(c, &next, err));
-    if (c->adopt_uri) {
-        KR_TRY(kr_master_find_uri(c->token, c->adopt_uri, &info, err));
-        if (label_number(info.label, c->config->keyring.name) > 0)
-            c->others--;
-    } else {
-        char label[128];
-        snprintf(label, sizeof(label), "p11keyring:%s:%lu", c->config->keyring.name, next);
-        KR_TRY(kr_master_generate(c->token, label, wish, &info, err));
-        c->generated = true;
-    }
-    c->master.id = info.id;
-    memcpy(c->master.label, info.label, sizeof(c->master.label));
-    c->master.state = KR_MASTER_CURRENT;
-    c->master.created = (int64_t)time(NULL);
-    return kr_master_prove(c->token, &info.id, wish, &c->master.mechanism, err);
+    KR_TRY(find_or_generate(c, i, wish, &info, err));
+    master->id = info.id;
+    memcpy(master->label, info.label, sizeof(master->label));
+    snprintf(master->token, sizeof(master->token), "%s", kr_token_name(c->tokens.at[i]));
+    master->state = KR_MASTER_CURRENT;
+    master->created = (int64_t)time(NULL);
+    KR_TRY(kr_master_prove(c->tokens.at[i], &info.id, wish, &master->mechanism, err));
+    return kr_keystore_add_master(c->keystore, master, err);
 }
 
-static enum kr_status seal_manifest_key(struct creation *c, struct kr_error *err)
+static enum kr_status seal_manifest_key(struct creation *c, const struct kr_masters *masters,
+                                        struct kr_error *err)
 {
-    KR_SECRET uint8_t *key = kr_secret_alloc(KR_MANIFEST_KEY_BYTES);
-    if (!key)
-        return kr_fail_memory(err);
-    KR_TRY(kr_token_random(c->token, key, KR_MANIFEST_KEY_BYTES, err));
-    KR_TRY(kr_keystore_set_manifest_key(c->keystore, key, err));
-    KR_TRY(kr_keystore_count_wrap(c->keystore, &c->master.id, err));
-    struct kr_envelope_context context = kr_manifest_context(c->config->keyring.name, c->uuid);
+    KR_SECRET uint8_t *keys = kr_secret_alloc(KR_MANIFEST_KEY_BYTES + KR_SEALING_KEY_BYTES);
     uint8_t *blob = NULL;
     size_t len = 0;
-    KR_TRY(kr_envelope_seal(c->token, &c->master.id, c->master.mechanism, &context, key,
+    if (!keys)
+        return kr_fail_memory(err);
+    KR_TRY(kr_tokens_random(&c->tokens, keys, KR_MANIFEST_KEY_BYTES + KR_SEALING_KEY_BYTES, err));
+    KR_TRY(kr_keystore_set_manifest_key(c->keystore, keys, err));
+    struct kr_envelope_context context = kr_manifest_context(c->config->keyring.name, c->uuid);
+    KR_TRY(kr_envelope_seal(masters, &context, keys + KR_MANIFEST_KEY_BYTES, keys,
                             KR_MANIFEST_KEY_BYTES, &blob, &len, err));
-    enum kr_status status = kr_keystore_set_manifest_envelope(c->keystore, blob, len, err);
+    enum kr_status status = kr_change_count_wraps(c->keystore, blob, len, NULL, 0, err);
+    if (status == KR_OK)
+        status = kr_keystore_set_manifest_envelope(c->keystore, blob, len, err);
     free(blob);
     return status;
 }
 
 static enum kr_status fill_keystore(struct creation *c, struct kr_error *err)
 {
-    KR_TRY(get_master(c, err));
-    KR_TRY(kr_keystore_add_master(c->keystore, &c->master, err));
-    KR_TRY(seal_manifest_key(c, err));
-    return kr_keystore_commit_new(c->keystore, err);
+    struct kr_masters masters;
+    for (size_t i = 0; i < c->tokens.count; i++)
+        KR_TRY(get_master(c, i, err));
+    KR_TRY(kr_masters_match(c->masters, c->tokens.count, &c->tokens, &masters, err));
+    enum kr_status status = seal_manifest_key(c, &masters, err);
+    free(masters.keys);
+    return status == KR_OK ? kr_keystore_commit_new(c->keystore, err) : status;
+}
+
+/* What was made for nothing does not stay, if its token still answers. */
+static void take_back(struct creation *c, struct kr_error *err)
+{
+    for (size_t i = 0; i < c->tokens.count; i++) {
+        struct kr_error ignored = KR_ERROR_INIT;
+        if (c->generated[i] && c->masters[i].id.len > 0 &&
+            kr_master_destroy(c->tokens.at[i], &c->masters[i].id, &ignored) != KR_OK)
+            kr_hint(err,
+                    "the new master key '%s' is left in the token, unused: delete it with "
+                    "pkcs11-tool --delete-object --type secrkey",
+                    c->masters[i].label);
+    }
 }
 
 /* The temporary keystore comes first: a directory that cannot be written to is found out before
- * the token gets a key. */
-static enum kr_status create_in_token(struct creation *c, struct kr_error *err)
+ * a token gets a key. */
+static enum kr_status create_in_tokens(struct creation *c, struct kr_error *err)
 {
-    KR_TRY(kr_token_login(c->token, err));
+    for (size_t i = 0; i < c->tokens.count; i++)
+        KR_TRY(kr_token_login(c->tokens.at[i], err));
     if (RAND_bytes(c->uuid, sizeof(c->uuid)) != 1)
         return kr_fail(err, KR_INTERNAL, "OpenSSL's random generator failed");
     struct kr_keystore_options options = kr_config_keystore(c->config, true);
     KR_TRY(kr_keystore_create(&options, c->uuid, &c->keystore, err));
     enum kr_status status = fill_keystore(c, err);
     kr_keystore_close(c->keystore);
-    struct kr_error ignored = KR_ERROR_INIT;
-    if (status != KR_OK && c->generated &&
-        kr_master_destroy(c->token, &c->master.id, &ignored) != KR_OK)
-        kr_hint(err,
-                "the new master key '%s' is left in the token, unused: delete it with "
-                "pkcs11-tool --delete-object --type secrkey",
-                c->master.label);
+    if (status != KR_OK)
+        take_back(c, err);
     return status;
 }
 
@@ -137,22 +175,20 @@ static enum kr_status refuse_existing(const struct kr_config *config, struct kr_
 }
 
 enum kr_status kr_keyring_create(const struct kr_config *config, const char *adopt_uri,
-                                 struct kr_master_row *ret, unsigned *ret_others,
-                                 struct kr_error *err)
+                                 struct kr_master_row ret[KR_TOKENS_MAX], size_t *ret_count,
+                                 unsigned *ret_others, struct kr_error *err)
 {
     KR_TRY(kr_config_require(config, err));
     KR_TRY(refuse_existing(config, err));
     kr_secret_set_policy(config->keyring.lock_memory);
     struct creation c = {.config = config, .adopt_uri = adopt_uri};
-    struct kr_pin_source *pin = NULL;
-    KR_TRY(kr_keyring_open_token(config, &c.token, &pin, err));
-    enum kr_status status = create_in_token(&c, err);
-    kr_token_close(c.token);
-    kr_pin_source_free(pin);
+    KR_TRY(kr_tokens_new(config, &c.tokens, err));
+    enum kr_status status = create_in_tokens(&c, err);
     if (status == KR_OK) {
-        *ret = c.master;
-        ret->wraps = 1;
+        memcpy(ret, c.masters, c.tokens.count * sizeof(*ret));
+        *ret_count = c.tokens.count;
         *ret_others = c.others;
     }
+    kr_tokens_close(&c.tokens);
     return status;
 }

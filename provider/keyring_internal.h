@@ -8,6 +8,7 @@
 #include "base/turn.h"
 #include "provider/keyring.h"
 #include "provider/keytable.h"
+#include "provider/tokens.h"
 #include "wrap/envelope.h"
 
 struct kr_keyring {
@@ -15,14 +16,16 @@ struct kr_keyring {
     char *name, *keystore_path;
     unsigned lock_timeout_ms, wait_ms, poll_ms;
     uint32_t rotation_step;
-    struct kr_token *token;
-    struct kr_pin_source *pin;
+    struct kr_tokens tokens;
     struct kr_keytable *table;
     uint8_t *manifest_key; /* secret memory */
 
     /* Serialises everything below and the token. */
     struct kr_turn turn;
-    struct kr_keystore *keystore; /* for reading; a writer opens its own */
+    struct kr_keystore *keystore;      /* for reading; a writer opens its own */
+    struct kr_master_row *master_rows; /* as they were when `masters` was made */
+    size_t master_count;
+    struct kr_masters masters;
     uint64_t seen_change;
 
     _Atomic uint64_t refreshes, refresh_errors;
@@ -45,6 +48,12 @@ void kr_keyring_unlock(struct kr_keyring *keyring);
 /* kr_keyring_refresh() for a caller that holds the lock. */
 KR_MUST_USE enum kr_status kr_keyring_refresh_locked(struct kr_keyring *keyring,
                                                      struct kr_error *err);
+
+/* Reads the master keys' rows from `keystore` and, where they have changed, sees which token has
+ * which. The caller holds the lock. */
+KR_MUST_USE enum kr_status kr_keyring_load_masters(struct kr_keyring *keyring,
+                                                   struct kr_keystore *keystore,
+                                                   struct kr_error *err);
 
 /* The wish that [pkcs11] mechanism holds. */
 KR_MUST_USE enum kr_status kr_config_mechanism(const struct kr_config *config,

@@ -16,6 +16,7 @@ struct kr_secret_entry {
     uint8_t *bytes; /* secret memory; NULL for a token-resident key */
     size_t len;
     struct kr_object_id object;      /* of a token-resident key */
+    struct kr_token *token;          /* that has it; borrowed */
     uint8_t handle[KR_HANDLE_BYTES]; /* made new in each process */
     bool present;                    /* seen in the keystore by the last refresh */
 };

@@ -50,9 +50,10 @@ static enum kr_status add_row(struct kr_secrets *secrets, const struct kr_row *r
     struct kr_secret_entry *entry = NULL;
     KR_TRY(kr_row_open(secrets->keyring, KR_NS_MYSQL, row, &payload, &len, err));
     KR_TRY(kr_secret_decode(row->id, row->owner, row->version, payload, len, &entry, err));
-    enum kr_status status = entry->form == KR_SECRET_WRAPPED
-                                ? KR_OK
-                                : kr_resident_check(secrets->keyring->token, &entry->object, err);
+    enum kr_status status =
+        entry->form == KR_SECRET_WRAPPED
+            ? KR_OK
+            : kr_tokens_holder(&secrets->keyring->tokens, &entry->object, &entry->token, err);
     if (status != KR_OK) {
         kr_error_context(err, "token-resident key '%s'", row->id);
         kr_secret_entry_free(entry);
@@ -325,17 +326,6 @@ enum kr_status kr_secrets_store(struct kr_secrets *secrets, const char *id, cons
     return status;
 }
 
-static enum kr_status random_bytes(struct kr_token *token, uint8_t *ret, size_t len,
-                                   struct kr_error *err)
-{
-    enum { AT_ONCE = 1024 };
-    for (size_t done = 0; done < len; done += AT_ONCE) {
-        size_t some = len - done < AT_ONCE ? len - done : AT_ONCE;
-        KR_TRY(kr_token_random(token, ret + done, some, err));
-    }
-    return KR_OK;
-}
-
 static enum kr_status generate_wrapped(struct kr_secrets *secrets, const char *id,
                                        const char *owner, const char *type, size_t len,
                                        struct kr_error *err)
@@ -346,7 +336,7 @@ static enum kr_status generate_wrapped(struct kr_secrets *secrets, const char *i
     KR_SECRET uint8_t *bytes = kr_secret_alloc(len);
     if (!bytes)
         return kr_fail_memory(err);
-    KR_TRY(random_bytes(secrets->keyring->token, bytes, len, err));
+    KR_TRY(kr_tokens_random(&secrets->keyring->tokens, bytes, len, err));
     return kr_secrets_store(secrets, id, owner, type, bytes, len, err);
 }
 
@@ -378,12 +368,12 @@ static void hint_at_old_keys(const struct kr_secrets *secrets, const char *id, s
             old.count, (int)old.stem, id, old.first, old.last, old.newest);
 }
 
-static enum kr_status generate_key(struct kr_secrets *secrets, const char *id, const char *label,
-                                   enum kr_secret_form form, struct kr_object_id *ret,
-                                   struct kr_error *err)
+static enum kr_status generate_key(struct kr_secrets *secrets, struct kr_token *token,
+                                   const char *id, const char *label, enum kr_secret_form form,
+                                   struct kr_object_id *ret, struct kr_error *err)
 {
     enum kr_resident_mode mode = form == KR_SECRET_TOKEN_ECB ? KR_RESIDENT_ECB : KR_RESIDENT_CBC;
-    enum kr_status status = kr_resident_generate(secrets->keyring->token, label, mode, ret, err);
+    enum kr_status status = kr_resident_generate(token, label, mode, ret, err);
     if (status != KR_OK && err->ckr_name && strcmp(err->ckr_name, "CKR_DEVICE_MEMORY") == 0)
         hint_at_old_keys(secrets, id, err);
     return status;
@@ -393,12 +383,13 @@ static enum kr_status generate_locked(struct kr_secrets *secrets, const char *id
                                       const char *type, enum kr_secret_form form,
                                       struct kr_error *err)
 {
-    struct kr_token *token = secrets->keyring->token;
+    struct kr_token *token = NULL;
     struct kr_object_id object;
     char label[KR_SECRET_LABEL_SIZE];
     kr_secret_label(secrets->keyring->name, id, label);
     KR_TRY(refuse_taken(secrets, id, owner, err));
-    KR_TRY(generate_key(secrets, id, label, form, &object, err));
+    KR_TRY(kr_tokens_serving(&secrets->keyring->tokens, &token, err));
+    KR_TRY(generate_key(secrets, token, id, label, form, &object, err));
     struct addition addition = {
         .form = form, .type = type, .bytes = object.bytes, .len = object.len};
     enum kr_status status =
@@ -455,10 +446,11 @@ static enum kr_status remove_locked(struct kr_secrets *secrets, const char *id, 
         return kr_fail(err, KR_NOT_FOUND, "there is no secret '%s'", id);
     bool resident = entry->form != KR_SECRET_WRAPPED;
     struct kr_object_id object = entry->object;
+    struct kr_token *token = entry->token;
     KR_TRY(kr_change_run(secrets->keyring, KR_NS_MYSQL, id, owner, remove_secret, NULL, err));
     KR_TRY(refresh(secrets, err));
     struct kr_error left = KR_ERROR_INIT;
-    if (resident && kr_master_destroy(secrets->keyring->token, &object, &left) != KR_OK)
+    if (resident && kr_master_destroy(token, &object, &left) != KR_OK)
         kr_log(KR_LOG_WARNING, "the removed key '%s' is left in the token: %s", id, left.text);
     return KR_OK;
 }
@@ -481,14 +473,16 @@ enum kr_status kr_secrets_crypt(struct kr_secrets *secrets, const uint8_t handle
     bool ecb = op == KR_HANDLE_ECB_ENCRYPT || op == KR_HANDLE_ECB_DECRYPT;
     bool encrypt = op == KR_HANDLE_ECB_ENCRYPT || op == KR_HANDLE_CBC_ENCRYPT;
     struct kr_object_id object = {0};
+    struct kr_token *token = NULL;
     pthread_rwlock_rdlock(&secrets->lock);
     const struct kr_secret_entry *entry = kr_secret_table_find_handle(&secrets->table, handle);
-    if (entry && (entry->form == KR_SECRET_TOKEN_ECB) == ecb)
+    if (entry && (entry->form == KR_SECRET_TOKEN_ECB) == ecb) {
         object = entry->object;
+        token = entry->token;
+    }
     pthread_rwlock_unlock(&secrets->lock);
     if (object.len == 0)
         return kr_fail(err, KR_USAGE, "a handle names no key for this operation");
-    return kr_resident_crypt(secrets->keyring->token, &object,
-                             ecb ? KR_RESIDENT_ECB : KR_RESIDENT_CBC, encrypt, iv, in, len, out,
-                             err);
+    return kr_resident_crypt(token, &object, ecb ? KR_RESIDENT_ECB : KR_RESIDENT_CBC, encrypt, iv,
+                             in, len, out, err);
 }

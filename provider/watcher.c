@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { PROBE_INTERVAL_MS = 2000 };
@@ -24,7 +25,7 @@ struct kr_watcher {
 
 /* Something that can fail for a long time: said once when it begins and once when it is over. */
 struct trouble {
-    const char *what;
+    char what[48];
     bool now;
 };
 
@@ -52,19 +53,33 @@ static bool sleep_interval(struct kr_watcher *watcher)
     return go_on;
 }
 
+/* Asks each token, so that its state is known also while nothing is asked of it. */
+static void probe_tokens(const struct kr_tokens *tokens, struct trouble *troubles)
+{
+    for (size_t i = 0; i < tokens->count; i++) {
+        struct kr_error err = KR_ERROR_INIT;
+        struct kr_token_info info;
+        report(&troubles[i], kr_token_get_info(tokens->at[i], &info, &err), &err);
+    }
+}
+
 static void *watch(void *arg)
 {
     struct kr_watcher *watcher = arg;
+    const struct kr_tokens *tokens = &watcher->keyring->tokens;
     struct trouble refresh = {"taking over changes of the keystore", false};
-    struct trouble token = {"the token", false};
+    struct trouble token[KR_TOKENS_MAX];
     uint64_t next_probe = 0;
+    for (size_t i = 0; i < tokens->count; i++) {
+        token[i].now = false;
+        snprintf(token[i].what, sizeof(token[i].what), "token '%s'", kr_token_name(tokens->at[i]));
+    }
     while (sleep_interval(watcher)) {
         struct kr_error err = KR_ERROR_INIT;
         report(&refresh, kr_keyring_refresh(watcher->keyring, &err), &err);
         if (kr_now_ms() < next_probe)
             continue;
-        struct kr_token_info info;
-        report(&token, kr_token_get_info(watcher->keyring->token, &info, &err), &err);
+        probe_tokens(tokens, token);
         next_probe = kr_now_ms() + PROBE_INTERVAL_MS;
     }
     return NULL;

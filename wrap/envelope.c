@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
- * The envelope (docs/FORMAT.md), all numbers big-endian:
+ * The envelope's bytes (docs/FORMAT.md), all numbers big-endian:
  *
- *   "P11E" | format u8 | mechanism u8 | master id length u8 | master id | wrapped length u16 |
- *   wrapped sealing key | payload length u32 | iv 12 | ciphertext | tag 16
+ *   "P11E" | format u8 | number of wraps u8 | for each: mechanism u8, master id length u8,
+ *   master id, wrapped length u16, wrapped sealing key | payload length u32 | iv 12 | ciphertext |
+ *   tag 16
  *
  * AES-256-GCM (NIST SP 800-38D); associated data: all before the iv, then the context.
  */
@@ -22,7 +23,8 @@ static const char DOMAIN[] = "p11keyring envelope 1";
 
 enum {
     FORMAT = 1,
-    FIXED_BYTES = 4 + 1 + 1 + 1 + 2 + 4, /* the header without master id and wrapped key */
+    FIXED_BYTES = 4 + 1 + 1 + 4, /* the header without its wraps */
+    WRAP_BYTES = 1 + 1 + 2,      /* a wrap without master id and wrapped key */
     TRAILER_BYTES = KR_ENVELOPE_IV_BYTES + KR_ENVELOPE_TAG_BYTES
 };
 
@@ -90,21 +92,36 @@ static enum kr_status parse_master_id(struct reader *reader, struct kr_object_id
     return KR_OK;
 }
 
-static enum kr_status parse_wrapped(struct reader *reader, struct kr_envelope_header *ret,
+static enum kr_status parse_wrapped(struct reader *reader, struct kr_wrap *ret,
                                     struct kr_error *err)
 {
     const uint8_t *at = take(reader, 2);
     ret->wrapped_len = at ? (size_t)at[0] << 8 | at[1] : 0;
     if (ret->wrapped_len == 0 || ret->wrapped_len > KR_WRAPPED_MAX)
-        return fail_damaged(err, "the wrapped sealing key has an impossible length");
+        return fail_damaged(err, "a wrapped sealing key has an impossible length");
     ret->wrapped = take(reader, ret->wrapped_len);
     if (!ret->wrapped)
-        return fail_damaged(err, "it ends within the wrapped sealing key");
+        return fail_damaged(err, "it ends within a wrapped sealing key");
     return KR_OK;
 }
 
-static enum kr_status parse_start(struct reader *reader, struct kr_envelope_header *ret,
-                                  struct kr_error *err)
+static enum kr_status parse_wrap(struct reader *reader, struct kr_envelope_header *header,
+                                 struct kr_error *err)
+{
+    struct kr_wrap wrap = {0};
+    const uint8_t *mechanism = take(reader, 1);
+    if (!mechanism || !kr_wrap_mechanism_name(*mechanism) || *mechanism == KR_WRAP_AUTO)
+        return fail_damaged(err, "a wrap's mechanism is unknown");
+    wrap.mechanism = *mechanism;
+    KR_TRY(parse_master_id(reader, &wrap.master_id, err));
+    KR_TRY(parse_wrapped(reader, &wrap, err));
+    if (kr_envelope_names(header, &wrap.master_id))
+        return fail_damaged(err, "it has two wraps by one master key");
+    header->wraps[header->wrap_count++] = wrap;
+    return KR_OK;
+}
+
+static enum kr_status parse_start(struct reader *reader, uint8_t *ret_wraps, struct kr_error *err)
 {
     const uint8_t *start = take(reader, 6);
     if (!start || memcmp(start, MAGIC, sizeof(MAGIC)) != 0)
@@ -115,9 +132,9 @@ static enum kr_status parse_start(struct reader *reader, struct kr_envelope_head
         kr_hint(err, "use the version of p11keyring that wrote it, or a newer one");
         return KR_INTEGRITY;
     }
-    if (start[5] != KR_WRAP_AES_GCM && start[5] != KR_WRAP_AES_KWP)
-        return fail_damaged(err, "its wrap mechanism is unknown");
-    ret->mechanism = start[5];
+    if (start[5] == 0 || start[5] > KR_ENVELOPE_WRAPS_MAX)
+        return fail_damaged(err, "it has an impossible number of wraps");
+    *ret_wraps = start[5];
     return KR_OK;
 }
 
@@ -126,9 +143,10 @@ enum kr_status kr_envelope_parse(const uint8_t *blob, size_t len, struct kr_enve
 {
     struct kr_envelope_header header = {0};
     struct reader reader = {.at = blob, .left = len};
-    KR_TRY(parse_start(&reader, &header, err));
-    KR_TRY(parse_master_id(&reader, &header.master_id, err));
-    KR_TRY(parse_wrapped(&reader, &header, err));
+    uint8_t wraps;
+    KR_TRY(parse_start(&reader, &wraps, err));
+    while (header.wrap_count < wraps)
+        KR_TRY(parse_wrap(&reader, &header, err));
     const uint8_t *at = take(&reader, 4);
     header.payload_len = at ? get_u32(at) : 0;
     if (header.payload_len == 0 || header.payload_len > KR_ENVELOPE_PAYLOAD_MAX)
@@ -137,6 +155,14 @@ enum kr_status kr_envelope_parse(const uint8_t *blob, size_t len, struct kr_enve
         return fail_damaged(err, "its length does not fit its header");
     *ret = header;
     return KR_OK;
+}
+
+bool kr_envelope_names(const struct kr_envelope_header *header, const struct kr_object_id *master)
+{
+    for (size_t i = 0; i < header->wrap_count; i++)
+        if (kr_object_id_equal(&header->wraps[i].master_id, master))
+            return true;
+    return false;
 }
 
 /* --- associated data ----------------------------------------------------------------------- */
@@ -186,7 +212,22 @@ static EVP_CIPHER_CTX *begin(bool seal, const uint8_t *sealing_key, const uint8_
 
 static size_t header_bytes(const struct kr_envelope_header *header)
 {
-    return FIXED_BYTES + header->master_id.len + header->wrapped_len;
+    size_t bytes = FIXED_BYTES;
+    for (size_t i = 0; i < header->wrap_count; i++)
+        bytes += WRAP_BYTES + header->wraps[i].master_id.len + header->wraps[i].wrapped_len;
+    return bytes;
+}
+
+static uint8_t *write_wrap(const struct kr_wrap *wrap, uint8_t *at)
+{
+    *at++ = (uint8_t)wrap->mechanism;
+    *at++ = wrap->master_id.len;
+    memcpy(at, wrap->master_id.bytes, wrap->master_id.len);
+    at += wrap->master_id.len;
+    *at++ = (uint8_t)(wrap->wrapped_len >> 8);
+    *at++ = (uint8_t)wrap->wrapped_len;
+    memcpy(at, wrap->wrapped, wrap->wrapped_len);
+    return at + wrap->wrapped_len;
 }
 
 static void write_header(const struct kr_envelope_header *header, uint8_t *at)
@@ -194,14 +235,10 @@ static void write_header(const struct kr_envelope_header *header, uint8_t *at)
     memcpy(at, MAGIC, sizeof(MAGIC));
     at += sizeof(MAGIC);
     *at++ = FORMAT;
-    *at++ = (uint8_t)header->mechanism;
-    *at++ = header->master_id.len;
-    memcpy(at, header->master_id.bytes, header->master_id.len);
-    at += header->master_id.len;
-    *at++ = (uint8_t)(header->wrapped_len >> 8);
-    *at++ = (uint8_t)header->wrapped_len;
-    memcpy(at, header->wrapped, header->wrapped_len);
-    put_u32(at + header->wrapped_len, (uint32_t)header->payload_len);
+    *at++ = (uint8_t)header->wrap_count;
+    for (size_t i = 0; i < header->wrap_count; i++)
+        at = write_wrap(&header->wraps[i], at);
+    put_u32(at, (uint32_t)header->payload_len);
 }
 
 /* Writes iv, ciphertext and tag behind the header at `blob`. */
@@ -239,30 +276,6 @@ enum kr_status kr_envelope_seal_with(const struct kr_envelope_header *header,
     *ret = blob;
     *ret_len = len;
     return KR_OK;
-}
-
-enum kr_status kr_envelope_seal(struct kr_token *token, const struct kr_object_id *master_id,
-                                enum kr_wrap_mechanism mechanism,
-                                const struct kr_envelope_context *context, const uint8_t *payload,
-                                size_t len, uint8_t **ret, size_t *ret_len, struct kr_error *err)
-{
-    if (len == 0 || len > KR_ENVELOPE_PAYLOAD_MAX)
-        return kr_fail(err, KR_USAGE, "an envelope holds 1 to %d bytes, not %zu",
-                       KR_ENVELOPE_PAYLOAD_MAX, len);
-    KR_SECRET uint8_t *key = kr_secret_alloc(KR_SEALING_KEY_BYTES + KR_ENVELOPE_IV_BYTES);
-    if (!key)
-        return kr_fail_memory(err);
-    KR_TRY(kr_token_random(token, key, KR_SEALING_KEY_BYTES + KR_ENVELOPE_IV_BYTES, err));
-    uint8_t wrapped[KR_WRAPPED_MAX];
-    size_t wrapped_len = 0;
-    KR_TRY(kr_master_wrap(token, master_id, mechanism, key, wrapped, &wrapped_len, err));
-    const struct kr_envelope_header header = {.mechanism = mechanism,
-                                              .master_id = *master_id,
-                                              .wrapped = wrapped,
-                                              .wrapped_len = wrapped_len,
-                                              .payload_len = len};
-    return kr_envelope_seal_with(&header, context, key, key + KR_SEALING_KEY_BYTES, payload, ret,
-                                 ret_len, err);
 }
 
 /* --- opening ------------------------------------------------------------------------------- */
@@ -310,18 +323,4 @@ enum kr_status kr_envelope_open_with(const uint8_t sealing_key[KR_SEALING_KEY_BY
     *ret = payload;
     *ret_len = header.payload_len;
     return KR_OK;
-}
-
-enum kr_status kr_envelope_open(struct kr_token *token, const struct kr_envelope_context *context,
-                                const uint8_t *blob, size_t len, uint8_t **ret, size_t *ret_len,
-                                struct kr_error *err)
-{
-    struct kr_envelope_header header;
-    KR_TRY(kr_envelope_parse(blob, len, &header, err));
-    KR_SECRET uint8_t *key = kr_secret_alloc(KR_SEALING_KEY_BYTES);
-    if (!key)
-        return kr_fail_memory(err);
-    KR_TRY(kr_master_unwrap(token, &header.master_id, header.mechanism, header.wrapped,
-                            header.wrapped_len, key, err));
-    return kr_envelope_open_with(key, context, blob, len, ret, ret_len, err);
 }

@@ -8,8 +8,8 @@
 #define KR_ENVELOPE_IV_BYTES 12
 #define KR_ENVELOPE_TAG_BYTES 16
 
-/* `header` names mechanism, master key, wrapped sealing key and payload length. The iv must never
- * be used twice with one sealing key. *ret is malloc'ed. */
+/* `header` has the wraps and the payload's length. The iv must never be used twice with one sealing
+ * key. *ret is malloc'ed. */
 KR_MUST_USE enum kr_status kr_envelope_seal_with(const struct kr_envelope_header *header,
                                                  const struct kr_envelope_context *context,
                                                  const uint8_t sealing_key[KR_SEALING_KEY_BYTES],

@@ -43,8 +43,9 @@ static const char *const TABLES[] = {
     "CREATE TABLE masters (\n"
     "  id BLOB NOT NULL PRIMARY KEY CHECK (length(id) BETWEEN 1 AND 32),\n"
     "  label TEXT NOT NULL,\n"
+    "  token TEXT NOT NULL CHECK (length(token) > 0),\n"
     "  state INTEGER NOT NULL CHECK (state IN (1, 2)),\n"
-    "  mechanism INTEGER NOT NULL CHECK (mechanism IN (1, 2)),\n"
+    "  mechanism INTEGER NOT NULL CHECK (mechanism BETWEEN 1 AND 4),\n"
     "  created INTEGER NOT NULL,\n"
     "  wraps INTEGER NOT NULL CHECK (wraps BETWEEN 0 AND 4294967296)\n"
     ") STRICT, WITHOUT ROWID",

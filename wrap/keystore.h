@@ -33,11 +33,13 @@ struct kr_keystore_options {
     unsigned lock_timeout_ms;
 };
 
+/* One is current for each token: new envelopes are sealed for all current ones. */
 enum kr_master_state { KR_MASTER_CURRENT = 1, KR_MASTER_OLD = 2 };
 
 struct kr_master_row {
     struct kr_object_id id;
     char label[128];
+    char token[33]; /* NAME of the [token:NAME] section it was made with */
     enum kr_master_state state;
     enum kr_wrap_mechanism mechanism; /* proven when it was added */
     int64_t created;                  /* unix seconds */
@@ -114,8 +116,8 @@ void kr_keystore_rollback(struct kr_keystore *keystore);
 
 /* --- manifest ------------------------------------------------------------------------------ */
 
-/* The envelope of the manifest key: stored once at creation, read at each open. The blob that
- * `get` returns is malloc'ed. */
+/* The envelope of the manifest key: stored at creation, wrapped anew when master keys change, read
+ * at each open. The blob that `get` returns is malloc'ed. */
 KR_MUST_USE enum kr_status kr_keystore_set_manifest_envelope(struct kr_keystore *keystore,
                                                              const uint8_t *blob, size_t len,
                                                              struct kr_error *err);
@@ -132,7 +134,7 @@ KR_MUST_USE enum kr_status kr_keystore_verify(struct kr_keystore *keystore, stru
 
 /* --- rows; writers only inside a write transaction ------------------------------------------ */
 
-/* A current one makes those before it old. */
+/* A current one makes those of its token before it old. */
 KR_MUST_USE enum kr_status kr_keystore_add_master(struct kr_keystore *keystore,
                                                   const struct kr_master_row *row,
                                                   struct kr_error *err);
@@ -140,9 +142,10 @@ KR_MUST_USE enum kr_status kr_keystore_add_master(struct kr_keystore *keystore,
 KR_MUST_USE enum kr_status kr_keystore_list_masters(struct kr_keystore *keystore,
                                                     struct kr_master_row **ret, size_t *ret_count,
                                                     struct kr_error *err);
-KR_MUST_USE enum kr_status kr_keystore_current_master(struct kr_keystore *keystore,
-                                                      struct kr_master_row *ret,
-                                                      struct kr_error *err);
+/* Forgets a master key; that nothing is wrapped by it any more is for the caller to see. */
+KR_MUST_USE enum kr_status kr_keystore_remove_master(struct kr_keystore *keystore,
+                                                     const struct kr_object_id *master_id,
+                                                     struct kr_error *err);
 /* Counts one wrap; KR_REFUSED at the limit of random GCM nonces under one key (2^32, NIST SP
  * 800-38D section 8.3). */
 KR_MUST_USE enum kr_status kr_keystore_count_wrap(struct kr_keystore *keystore,
@@ -161,6 +164,10 @@ KR_MUST_USE enum kr_status kr_keystore_next_version(struct kr_keystore *keystore
 KR_MUST_USE enum kr_status kr_keystore_add_version(struct kr_keystore *keystore,
                                                    const struct kr_version_row *row,
                                                    struct kr_error *err);
+/* The same version, wrapped anew: only what names the row and the envelope count. KR_NOT_FOUND. */
+KR_MUST_USE enum kr_status kr_keystore_replace_envelope(struct kr_keystore *keystore,
+                                                        const struct kr_version_row *row,
+                                                        struct kr_error *err);
 /* Deletes all versions of a key; its row and high-water mark stay. */
 KR_MUST_USE enum kr_status kr_keystore_destroy_key(struct kr_keystore *keystore, const char *ns,
                                                    const char *id, const char *owner,

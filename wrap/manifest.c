@@ -24,7 +24,8 @@ static const struct {
 } PARTS[] = {
     {"keyring", "SELECT uuid, name, created FROM keyring"},
     {"manifest", "SELECT generation, envelope FROM manifest"},
-    {"masters", "SELECT id, label, state, mechanism, created, wraps FROM masters ORDER BY id"},
+    {"masters",
+     "SELECT id, label, token, state, mechanism, created, wraps FROM masters ORDER BY id"},
     {"keys", "SELECT namespace, id, owner, disabled, high_water, last_stored, created FROM keys "
              "ORDER BY namespace, id, owner"},
     {"versions", "SELECT namespace, id, owner, version, cipher, created, envelope FROM versions "
@@ -159,7 +160,8 @@ enum kr_status kr_keystore_set_manifest_envelope(struct kr_keystore *keystore, c
     static const uint8_t none[KR_MANIFEST_MAC_BYTES];
     KR_TRY(kr_keystore_need_write(keystore, err));
     return kr_sql_run(&keystore->sql, NULL, err,
-                      "INSERT INTO manifest (one, generation, envelope, mac) VALUES (1, 0, ?, ?)",
+                      "INSERT INTO manifest (one, generation, envelope, mac) VALUES (1, 0, ?, ?) "
+                      "ON CONFLICT DO UPDATE SET envelope = excluded.envelope",
                       "bb", blob, len, none, sizeof(none));
 }
 

@@ -151,6 +151,10 @@ void cli_keystore_cleanup(struct kr_keystore **keystore);
 void cli_keyring_cleanup(struct kr_keyring **keyring);
 #define CLI_KEYRING __attribute__((cleanup(cli_keyring_cleanup))) struct kr_keyring *
 
+/* The current master key of the token of this name, or of another one when it has none. */
+KR_MUST_USE enum kr_status cli_current_master(struct kr_keystore *keystore, const char *token,
+                                              struct kr_master_row *ret, struct kr_error *err);
+
 /* For commands that can do without the token: a warning and KR_OK when `why` says that it is away
  * or that the PIN is refused; any other failure goes to *err. */
 KR_MUST_USE enum kr_status cli_unless_away(struct cli *cli, const struct kr_error *why,

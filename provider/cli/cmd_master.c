@@ -11,14 +11,9 @@
 #include "provider/secrets.h"
 
 static const struct cli_column columns[] = {
-    {"ID", "id"},
-    {"LABEL", "label"},
-    {"STATE", "state"},
-    {"MECHANISM", "mechanism"},
-    {"WRAPS", "wraps"},
-    {"CREATED", "created"},
-    {"IN TOKEN", "in_token"},
-    {"PROBLEM", "problem"},
+    {"ID", "id"},           {"LABEL", "label"},         {"TOKEN", "token"},
+    {"STATE", "state"},     {"MECHANISM", "mechanism"}, {"WRAPS", "wraps"},
+    {"CREATED", "created"}, {"IN TOKEN", "in_token"},   {"PROBLEM", "problem"},
     {NULL, NULL},
 };
 
@@ -32,8 +27,8 @@ static json_t *id_text(const struct kr_object_id *id)
 
 static json_t *keystore_row(const struct kr_master_row *row)
 {
-    return json_pack("{s:o, s:o, s:s, s:s?, s:I, s:o, s:n, s:n}", "id", id_text(&row->id), "label",
-                     cli_text(row->label), "state",
+    return json_pack("{s:o, s:o, s:s, s:s, s:s?, s:I, s:o, s:n, s:n}", "id", id_text(&row->id),
+                     "label", cli_text(row->label), "token", row->token, "state",
                      row->state == KR_MASTER_CURRENT ? "current" : "old", "mechanism",
                      kr_wrap_mechanism_name(row->mechanism), "wraps", (json_int_t)row->wraps,
                      "created", cli_time(row->created), "in_token", "problem");
@@ -45,16 +40,17 @@ static json_t *mysql_row(const char *keyring, const json_t *secret)
     char label[KR_SECRET_LABEL_SIZE];
 
     kr_secret_label(keyring, json_string_value(json_object_get(secret, "id")), label);
-    return json_pack("{s:n, s:o, s:s, s:O, s:n, s:O, s:n, s:n}", "id", "label", cli_text(label),
-                     "state", "mysql", "mechanism", json_object_get(secret, "mechanism"), "wraps",
-                     "created", json_object_get(secret, "created"), "in_token", "problem");
+    return json_pack("{s:n, s:o, s:n, s:s, s:O, s:n, s:O, s:n, s:n}", "id", "label",
+                     cli_text(label), "token", "state", "mysql", "mechanism",
+                     json_object_get(secret, "mechanism"), "wraps", "created",
+                     json_object_get(secret, "created"), "in_token", "problem");
 }
 
 static json_t *token_row(const struct kr_master_info *info)
 {
-    return json_pack("{s:o, s:o, s:s, s:n, s:n, s:n, s:b, s:s?}", "id", id_text(&info->id), "label",
-                     cli_text(info->label), "state", "not in the keystore", "mechanism", "wraps",
-                     "created", "in_token", 1, "problem", info->problem);
+    return json_pack("{s:o, s:o, s:n, s:s, s:n, s:n, s:n, s:b, s:s?}", "id", id_text(&info->id),
+                     "label", cli_text(info->label), "token", "state", "not in the keystore",
+                     "mechanism", "wraps", "created", "in_token", 1, "problem", info->problem);
 }
 
 /* --- create, adopt ------------------------------------------------------------------------------
@@ -119,26 +115,42 @@ static enum kr_status rehearse(struct cli *cli, const char *adopt_uri, struct kr
                     token.info.label, keystore);
 }
 
+static enum kr_status print_made(struct cli *cli, const struct kr_master_row *masters, size_t count,
+                                 struct kr_error *err)
+{
+    const char *keystore = cli->config->keyring.keystore;
+    CLI_JSON rows = json_array();
+
+    for (size_t i = 0; i < count; i++) {
+        json_t *row = keystore_row(&masters[i]);
+        json_object_set_new(row, "in_token", json_true());
+        json_array_append_new(rows, row);
+    }
+    CLI_JSON result = json_pack("{s:s, s:s, s:O?}", "keyring", cli->config->keyring.name,
+                                "keystore", keystore, "master_keys", rows);
+    if (!rows || !result)
+        return kr_fail_memory(err);
+    if (cli_print_json(cli, result))
+        return KR_OK;
+    for (size_t i = 0; i < count; i++)
+        printf("master key '%s' (%s) in token '%s'\n", masters[i].label,
+               kr_wrap_mechanism_name(masters[i].mechanism), masters[i].token);
+    printf("keystore %s\n", keystore);
+    return KR_OK;
+}
+
 static enum kr_status make_keyring(struct cli *cli, const char *adopt_uri, struct kr_error *err)
 {
-    struct kr_master_row master;
+    struct kr_master_row masters[KR_TOKENS_MAX];
+    size_t count = 0;
     unsigned others = 0;
 
     KR_TRY(cli_load_full_config(cli, err));
     if (cli_flag(cli, OPT_DRY_RUN))
         return rehearse(cli, adopt_uri, err);
-    KR_TRY(kr_keyring_create(cli->config, adopt_uri, &master, &others, err));
+    KR_TRY(kr_keyring_create(cli->config, adopt_uri, masters, &count, &others, err));
     warn_others(cli, others);
-    CLI_JSON row = keystore_row(&master);
-    json_object_set_new(row, "in_token", json_true());
-    CLI_JSON result = json_pack("{s:s, s:s, s:O}", "keyring", cli->config->keyring.name, "keystore",
-                                cli->config->keyring.keystore, "master_key", row);
-    if (!result)
-        return kr_fail_memory(err);
-    if (!cli_print_json(cli, result))
-        printf("master key '%s' (%s), keystore %s\n", master.label,
-               kr_wrap_mechanism_name(master.mechanism), cli->config->keyring.keystore);
-    return KR_OK;
+    return print_made(cli, masters, count, err);
 }
 
 enum kr_status cli_run_master_create(struct cli *cli, struct kr_error *err)

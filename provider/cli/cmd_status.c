@@ -25,11 +25,12 @@ static void set_keyring(const struct cli *cli, const struct kr_keystore *keystor
     json_object_set_new(result, "keystore_owner", cli_text(owner ? owner->pw_name : NULL));
 }
 
-static enum kr_status set_master(struct kr_keystore *keystore, json_t *result, struct kr_error *err)
+static enum kr_status set_master(const struct cli *cli, struct kr_keystore *keystore,
+                                 json_t *result, struct kr_error *err)
 {
     struct kr_master_row master;
 
-    KR_TRY(kr_keystore_current_master(keystore, &master, err));
+    KR_TRY(cli_current_master(keystore, cli->config->tokens[0].name, &master, err));
     json_object_set_new(result, "master_key", cli_text(master.label));
     json_object_set_new(result, "mechanism", json_string(kr_wrap_mechanism_name(master.mechanism)));
     json_object_set_new(result, "wraps", json_integer((json_int_t)master.wraps));
@@ -83,7 +84,7 @@ static void set_token(struct cli *cli, json_t *result)
     int64_t since = 0;
     bool found = cli_open_token(cli, &token, &ignored) == KR_OK;
 
-    json_object_set_new(result, "token", cli_text(cli->config->token.uri));
+    json_object_set_new(result, "token", cli_text(cli->config->tokens[0].uri));
     json_object_set_new(result, "token_found", json_boolean(found));
     if (found && cli_guard_state(cli, &token, &guarded, &since, &ignored) == KR_OK)
         json_object_set_new(result, "pin_guarded", json_boolean(guarded));
@@ -147,7 +148,7 @@ enum kr_status cli_run_status(struct cli *cli, struct kr_error *err)
     KR_TRY(cli_load_full_config(cli, err));
     KR_TRY(cli_open_keystore(cli, &keystore, err));
     set_keyring(cli, keystore, result);
-    KR_TRY(set_master(keystore, result, err));
+    KR_TRY(set_master(cli, keystore, result, err));
     set_token(cli, result);
     KR_TRY(cli_verify(cli, &keyring, err));
     json_object_set_new(result, "verified", json_boolean(keyring != NULL));

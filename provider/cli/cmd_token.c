@@ -28,7 +28,7 @@ static enum kr_status parse_slot(const struct cli *cli, unsigned long *ret, stru
 
 static enum kr_status require_module(const struct cli *cli, struct kr_error *err)
 {
-    if (cli->config->token.module)
+    if (cli->config->tokens[0].module)
         return KR_OK;
     kr_fail(err, KR_CONFIG, "no PKCS#11 module is configured");
     kr_hint(err, "set module in a [token:NAME] section of the configuration, or use --module");
@@ -61,7 +61,7 @@ static enum kr_status check_init(const struct cli *cli, struct kr_error *err)
         return KR_USAGE;
     }
     KR_TRY(require_module(cli, err));
-    if (cli->config->token.pin_source)
+    if (cli->config->tokens[0].pin_source)
         return KR_OK;
     kr_fail(err, KR_USAGE, "token init needs --pin-source, or pin-source in the configuration");
     return KR_USAGE;
@@ -100,10 +100,10 @@ enum kr_status cli_run_token_init(struct cli *cli, struct kr_error *err)
     KR_TRY(check_init(cli, err));
     KR_TRY(
         read_pin(cli->values[OPT_SO_PIN_SOURCE], "new PIN of the security officer", &so_pin, err));
-    KR_TRY(read_pin(cli->config->token.pin_source, "new user PIN", &pin, err));
+    KR_TRY(read_pin(cli->config->tokens[0].pin_source, "new user PIN", &pin, err));
     if (cli_flag(cli, OPT_DRY_RUN))
         return cli_plan(cli, err, "initialise a token with label '%s'", cli->values[OPT_LABEL]);
-    KR_TRY(kr_admin_init_token(cli->config->token.module, cli->config->pkcs11.timeout_ms, slot,
+    KR_TRY(kr_admin_init_token(cli->config->tokens[0].module, cli->config->pkcs11.timeout_ms, slot,
                                cli->values[OPT_LABEL], so_pin, pin, &info, err));
     return print_initialised(cli, &info, err);
 }
@@ -139,8 +139,8 @@ enum kr_status cli_run_token_list(struct cli *cli, struct kr_error *err)
 
     KR_TRY(cli_load_config(cli, err));
     KR_TRY(require_module(cli, err));
-    KR_TRY(kr_admin_list_tokens(cli->config->token.module, cli->config->pkcs11.timeout_ms, &tokens,
-                                &count, err));
+    KR_TRY(kr_admin_list_tokens(cli->config->tokens[0].module, cli->config->pkcs11.timeout_ms,
+                                &tokens, &count, err));
     CLI_JSON rows = json_array();
     for (size_t i = 0; i < count; i++)
         json_array_append_new(rows, token_row(&tokens[i]));

@@ -15,7 +15,7 @@
 void doctor_pin_source(struct doctor *doctor, struct finding *finding)
 {
     const struct kr_config *config = doctor->cli->config;
-    const char *spec = doctor->config_error.status == KR_OK ? config->token.pin_source : NULL;
+    const char *spec = doctor->config_error.status == KR_OK ? config->tokens[0].pin_source : NULL;
     struct kr_error err = KR_ERROR_INIT;
     struct kr_pin_source *source = NULL;
 
@@ -51,17 +51,17 @@ void doctor_module(struct doctor *doctor, struct finding *finding)
     struct kr_token_info *tokens;
     size_t count;
 
-    if (doctor->config_error.status != KR_OK || !config->token.module) {
+    if (doctor->config_error.status != KR_OK || !config->tokens[0].module) {
         doctor_skip(finding, "no module is configured");
         return;
     }
-    if (kr_admin_list_tokens(config->token.module, config->pkcs11.timeout_ms, &tokens, &count,
+    if (kr_admin_list_tokens(config->tokens[0].module, config->pkcs11.timeout_ms, &tokens, &count,
                              &err) != KR_OK) {
         doctor_fail_error(finding, &err);
         return;
     }
     free(tokens);
-    doctor_ok(finding, "%s loads; slots with a token: %zu", config->token.module, count);
+    doctor_ok(finding, "%s loads; slots with a token: %zu", config->tokens[0].module, count);
 }
 
 void doctor_token(struct doctor *doctor, struct finding *finding)
@@ -149,7 +149,7 @@ static enum kr_status read_master(struct doctor *doctor, struct kr_error *err)
     CLI_KEYSTORE keystore = NULL;
 
     KR_TRY(cli_open_keystore(doctor->cli, &keystore, err));
-    return kr_keystore_current_master(keystore, &doctor->master, err);
+    return cli_current_master(keystore, doctor->cli->config->tokens[0].name, &doctor->master, err);
 }
 
 static bool not_logged_in(const struct doctor *doctor, struct finding *finding)

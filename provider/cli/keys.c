@@ -146,3 +146,25 @@ enum kr_status cli_read_secrets(struct kr_keystore *keystore, json_t **ret, stru
         *ret = json_incref(list);
     return status;
 }
+
+enum kr_status cli_current_master(struct kr_keystore *keystore, const char *token,
+                                  struct kr_master_row *ret, struct kr_error *err)
+{
+    struct kr_master_row *rows = NULL;
+    size_t count = 0, found = SIZE_MAX;
+
+    KR_TRY(kr_keystore_list_masters(keystore, &rows, &count, err));
+    for (size_t i = 0; i < count; i++)
+        if (rows[i].state == KR_MASTER_CURRENT &&
+            (found == SIZE_MAX || strcmp(rows[i].token, token) == 0))
+            found = i;
+    if (found != SIZE_MAX)
+        *ret = rows[found];
+    free(rows);
+    if (found != SIZE_MAX)
+        return KR_OK;
+    kr_fail(err, KR_NOT_FOUND, "the keystore %s names no current master key",
+            kr_keystore_path(keystore));
+    kr_hint(err, "restore the keystore from a backup");
+    return KR_NOT_FOUND;
+}

@@ -123,8 +123,8 @@ static void log_config(const struct kr_config *config)
     kr_log(KR_LOG_DEBUG, "configuration %s: keyring '%s', keystore %s, token %s, module %s",
            config->path ? config->path : "(options alone)", config->keyring.name,
            config->keyring.keystore ? config->keyring.keystore : "(none)",
-           config->token.uri ? config->token.uri : "(none)",
-           config->token.module ? config->token.module : "(none)");
+           config->tokens[0].uri ? config->tokens[0].uri : "(none)",
+           config->tokens[0].module ? config->tokens[0].module : "(none)");
 }
 
 enum kr_status cli_load_config(struct cli *cli, struct kr_error *err)

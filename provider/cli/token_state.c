@@ -14,7 +14,7 @@ void cli_token_cleanup(struct cli_token *token)
 
 enum kr_status cli_open_token(struct cli *cli, struct cli_token *ret, struct kr_error *err)
 {
-    KR_TRY(kr_keyring_open_token(cli->config, &ret->token, &ret->pin, err));
+    KR_TRY(kr_keyring_open_token(cli->config, NULL, &ret->token, &ret->pin, err));
     return kr_token_get_info(ret->token, &ret->info, err);
 }
 

@@ -22,8 +22,9 @@ static void tell_opened(const struct kr_config *config)
 {
     struct kr_keyring_stats stats;
     kr_keyring_get_stats(plugin.keyring, &stats);
-    kr_log(KR_LOG_NOTE, "keyring '%s' opened with %s: %u keys, %u versions", config->keyring.name,
-           config->token.uri, stats.keys, stats.versions);
+    kr_log(KR_LOG_NOTE, "keyring '%s' opened with %s%s: %u keys, %u versions", config->keyring.name,
+           config->tokens[0].uri, config->token_count > 1 ? " and others" : "", stats.keys,
+           stats.versions);
 }
 
 static enum kr_status open_keyring(struct kr_error *err)

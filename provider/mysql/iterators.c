@@ -169,8 +169,8 @@ static void add_keyring(struct rows *rows, const struct component_keyring *use)
     kr_secrets_count(use->secrets, &counts);
     add(rows, "Mode", "%s", mode_of(use->config));
     add(rows, "Configuration", "%s", use->config->path ? use->config->path : "");
-    add(rows, "Module", "%s", use->config->token.module);
-    add(rows, "Token", "%s", use->config->token.uri);
+    add(rows, "Module", "%s", use->config->tokens[0].module);
+    add(rows, "Token", "%s", use->config->tokens[0].uri);
     add(rows, "Token_state", "%s", stats.token_up ? "up" : "down");
     add(rows, "Token_operations", "%llu", (unsigned long long)stats.token.resident_operations);
     add(rows, "Keyring", "%s", use->config->keyring.name);

@@ -21,8 +21,8 @@ static void insist(int sound)
 /* What the rest of the program relies on. */
 static void check_accepted(const struct kr_config *config)
 {
-    insist(!config->token.module || config->token.module[0] == '/');
-    insist(!config->token.uri || !strcasestr(config->token.uri, "pin-value"));
+    insist(!config->tokens[0].module || config->tokens[0].module[0] == '/');
+    insist(!config->tokens[0].uri || !strcasestr(config->tokens[0].uri, "pin-value"));
     insist(!config->keyring.keystore || config->keyring.keystore[0] == '/');
     insist(config->keyring.name && strlen(config->keyring.name) <= 64);
     insist(config->keyring.lock_timeout_ms >= 10 && config->keyring.lock_timeout_ms <= 600000);

@@ -16,11 +16,15 @@ static void insist(bool sound)
 
 static void check_header(const struct kr_envelope_header *header, const uint8_t *data, size_t size)
 {
-    insist(header->mechanism == KR_WRAP_AES_GCM || header->mechanism == KR_WRAP_AES_KWP);
-    insist(header->master_id.len >= 1 && header->master_id.len <= KR_OBJECT_ID_MAX);
-    insist(header->wrapped_len >= 1 && header->wrapped_len <= KR_WRAPPED_MAX);
+    insist(header->wrap_count >= 1 && header->wrap_count <= KR_ENVELOPE_WRAPS_MAX);
+    for (size_t i = 0; i < header->wrap_count; i++) {
+        const struct kr_wrap *wrap = &header->wraps[i];
+        insist(wrap->mechanism != KR_WRAP_AUTO && kr_wrap_mechanism_name(wrap->mechanism));
+        insist(wrap->master_id.len >= 1 && wrap->master_id.len <= KR_OBJECT_ID_MAX);
+        insist(wrap->wrapped_len >= 1 && wrap->wrapped_len <= KR_WRAPPED_MAX);
+        insist(wrap->wrapped > data && wrap->wrapped + wrap->wrapped_len < data + size);
+    }
     insist(header->payload_len >= 1 && header->payload_len <= KR_ENVELOPE_PAYLOAD_MAX);
-    insist(header->wrapped > data && header->wrapped + header->wrapped_len < data + size);
     insist(size <= KR_ENVELOPE_MAX);
 }
 

@@ -40,9 +40,10 @@ void keyring_fixture_up(struct keyring_fixture *f)
     fixture_up(&f->token, "keyring-test");
     write_config(f);
     must(kr_config_load(f->config_path, &f->config, &err), &err);
-    struct kr_master_row master;
+    struct kr_master_row masters[KR_TOKENS_MAX];
+    size_t count;
     unsigned others;
-    must(kr_keyring_create(f->config, NULL, &master, &others, &err), &err);
+    must(kr_keyring_create(f->config, NULL, masters, &count, &others, &err), &err);
 }
 
 void keyring_fixture_down(struct keyring_fixture *f)
@@ -59,7 +60,7 @@ struct kr_keyring *keyring_fixture_open(struct keyring_fixture *f)
     return keyring;
 }
 
-static void unlock_manifest(struct kr_keystore *keystore, struct kr_token *token)
+static void unlock_manifest(struct kr_keystore *keystore, const struct kr_masters *masters)
 {
     struct kr_error err = KR_ERROR_INIT;
     uint8_t *blob, *key;
@@ -72,20 +73,19 @@ static void unlock_manifest(struct kr_keystore *keystore, struct kr_token *token
                                           .owner = "",
                                           .version = 1,
                                           .cipher = "hmac-sha256"};
-    must(kr_envelope_open(token, &context, blob, blob_len, &key, &len, &err), &err);
+    must(kr_envelope_open(masters, &context, blob, blob_len, &key, &len, &err), &err);
     must(kr_keystore_set_manifest_key(keystore, key, &err), &err);
     kr_secret_free(key);
     free(blob);
 }
 
-static void add_one(struct kr_keystore *keystore, struct kr_token *token,
-                    const struct kr_master_row *master, const char *id)
+static void add_one(struct kr_keystore *keystore, const struct kr_masters *masters, const char *id)
 {
     struct kr_error err = KR_ERROR_INIT;
     struct kr_version_row row = {.ns = KR_NS_MARIADB, .id = id, .owner = "", .cipher = "aes-ctr"};
     must(kr_keystore_next_version(keystore, row.ns, id, "", 1, &row.version, &err), &err);
-    uint8_t bytes[32], *blob;
-    must(kr_token_random(token, bytes, sizeof(bytes), &err), &err);
+    uint8_t bytes[64], *blob; /* a sealing key and a data key */
+    must(kr_token_random(masters->keys[0].tokens[0], bytes, sizeof(bytes), &err), &err);
     struct kr_envelope_context context = {.keyring = "test",
                                           .uuid = kr_keystore_uuid(keystore),
                                           .ns = KR_NS_MARIADB,
@@ -93,8 +93,7 @@ static void add_one(struct kr_keystore *keystore, struct kr_token *token,
                                           .owner = "",
                                           .version = row.version,
                                           .cipher = row.cipher};
-    must(kr_envelope_seal(token, &master->id, master->mechanism, &context, bytes, sizeof(bytes),
-                          &blob, &row.envelope_len, &err),
+    must(kr_envelope_seal(masters, &context, bytes, bytes + 32, 32, &blob, &row.envelope_len, &err),
          &err);
     row.envelope = blob;
     must(kr_keystore_add_version(keystore, &row, &err), &err);
@@ -110,14 +109,23 @@ void keyring_fixture_add_versions(struct keyring_fixture *f, uint32_t id, unsign
         .path = f->token.keystore, .keyring = "test", .writable = true, .lock_timeout_ms = 3000};
     struct kr_keystore *keystore;
     must(kr_keystore_open(&options, &keystore, &err), &err);
-    unlock_manifest(keystore, token);
+    struct kr_master_row *rows;
+    size_t row_count;
+    must(kr_keystore_list_masters(keystore, &rows, &row_count, &err), &err);
+    assert_int_equal(row_count, 1);
+    struct kr_master_key key = {.id = rows[0].id,
+                                .mechanism = rows[0].mechanism,
+                                .current = true,
+                                .tokens = {token},
+                                .token_count = 1};
+    const struct kr_masters masters = {&key, 1};
+    free(rows);
+    unlock_manifest(keystore, &masters);
     must(kr_keystore_begin_write(keystore, &err), &err);
-    struct kr_master_row master;
-    must(kr_keystore_current_master(keystore, &master, &err), &err);
     char text[12];
     snprintf(text, sizeof(text), "%u", id);
     for (unsigned i = 0; i < count; i++)
-        add_one(keystore, token, &master, text);
+        add_one(keystore, &masters, text);
     must(kr_keystore_commit(keystore, &err), &err);
     kr_keystore_close(keystore);
     kr_token_close(token);

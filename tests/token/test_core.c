@@ -151,7 +151,7 @@ static void test_core_and_log_hold_no_secret(void **state)
     unsigned of_planted = occurrences(core_path, planted, sizeof(planted));
     print_message("planted secret found %u times\n", of_planted);
     assert_true(of_planted >= 2); /* raw and in digits */
-assert_int_equal(occurrences(core_path, key->bytes, key->len), 0);
+    assert_int_equal(occurrences(core_path, key->bytes, key->len), 0);
     assert_int_equal(occurrences(core_path, key->bytes, 16), 0);
     assert_int_equal(occurrences(core_path, (uint8_t *)f.token.pin, strlen(f.token.pin)), 0);
     dprintf(log, "planted %s\n", f.token.pin);

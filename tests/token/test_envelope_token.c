@@ -30,7 +30,20 @@ static const struct kr_envelope_context context = {.keyring = "default",
                                                    .version = 1,
                                                    .cipher = "aes-cbc"};
 
+/* The keyring of mechanism i: sealed for masters[i], and others[i] is one of its old keys. */
+static struct kr_masters keyring_of(int i, struct kr_master_key keys[2])
+{
+    for (int k = 0; k < 2; k++)
+        keys[k] = (struct kr_master_key){.id = k == 0 ? masters[i] : others[i],
+                                         .mechanism = MECHANISMS[i],
+                                         .current = k == 0,
+                                         .tokens = {token},
+                                         .token_count = 1};
+    return (struct kr_masters){keys, 2};
+}
+
 struct sealed {
+    int mechanism;
     uint8_t *blob;
     size_t len;
 };
@@ -70,9 +83,13 @@ static int group_down(void **state)
 static struct sealed seal(int i, const struct kr_envelope_context *as)
 {
     struct kr_error err = KR_ERROR_INIT;
-    struct sealed sealed = {0};
-    assert_ok(kr_envelope_seal(token, &masters[i], MECHANISMS[i], as, payload, sizeof(payload),
-                               &sealed.blob, &sealed.len, &err));
+    struct sealed sealed = {.mechanism = i};
+    struct kr_master_key keys[2];
+    struct kr_masters all = keyring_of(i, keys);
+    uint8_t key[KR_SEALING_KEY_BYTES];
+    assert_ok(kr_token_random(token, key, sizeof(key), &err));
+    assert_ok(
+        kr_envelope_seal(&all, as, key, payload, sizeof(payload), &sealed.blob, &sealed.len, &err));
     return sealed;
 }
 
@@ -82,8 +99,10 @@ static enum kr_status try_open(const struct kr_envelope_context *as, const struc
     struct kr_error err = KR_ERROR_INIT;
     KR_SECRET uint8_t *opened = NULL;
     size_t len = 0;
+    struct kr_master_key keys[2];
+    struct kr_masters all = keyring_of(sealed->mechanism, keys);
     enum kr_status status =
-        kr_envelope_open(token, as, sealed->blob, sealed->len, &opened, &len, &err);
+        kr_envelope_open(&all, as, sealed->blob, sealed->len, &opened, &len, &err);
     if (status == KR_OK) {
         assert_int_equal(len, sizeof(payload));
         assert_memory_equal(opened, payload, len);
@@ -102,10 +121,10 @@ static void test_round_trip(void **state)
         struct kr_envelope_header header;
         struct sealed sealed = seal(i, &context);
         assert_ok(kr_envelope_parse(sealed.blob, sealed.len, &header, &err));
-        assert_int_equal(header.mechanism, MECHANISMS[i]);
-        assert_int_equal(header.wrapped_len, MECHANISMS[i] == KR_WRAP_AES_GCM ? 60 : 40);
-        assert_int_equal(header.master_id.len, ID_BYTES);
-        assert_memory_equal(header.master_id.bytes, masters[i].bytes, ID_BYTES);
+        assert_int_equal(header.wrap_count, 1);
+        assert_int_equal(header.wraps[0].mechanism, MECHANISMS[i]);
+        assert_int_equal(header.wraps[0].wrapped_len, MECHANISMS[i] == KR_WRAP_AES_GCM ? 60 : 40);
+        assert_true(kr_object_id_equal(&header.wraps[0].master_id, &masters[i]));
         assert_null(memmem(sealed.blob, sealed.len, payload, 8));
         assert_int_equal(try_open(&context, &sealed), KR_OK);
         free(sealed.blob);
@@ -118,7 +137,7 @@ static void test_sealed_twice_is_different(void **state)
     (void)state;
     for (int i = 0; i < MECHANISM_COUNT; i++) {
         struct sealed one = seal(i, &context), two = seal(i, &context);
-        const size_t wrapped = 9 + ID_BYTES;
+        const size_t wrapped = 10 + ID_BYTES;
         assert_int_equal(one.len, two.len);
         assert_memory_not_equal(one.blob + wrapped, two.blob + wrapped, 40);
         assert_memory_not_equal(one.blob + one.len - 60, two.blob + two.len - 60, 12);
@@ -131,7 +150,7 @@ static void test_sealed_twice_is_different(void **state)
 /* A master key's id that was edited names a key that the token does not have. */
 static void check_flip(const struct sealed *sealed, size_t at)
 {
-    const bool in_id = at >= 7 && at < 7 + ID_BYTES;
+    const bool in_id = at >= 8 && at < 8 + ID_BYTES;
     sealed->blob[at] ^= 0x10;
     enum kr_status status = try_open(&context, sealed);
     sealed->blob[at] ^= 0x10;
@@ -206,7 +225,7 @@ static void test_another_master_key_is_refused(void **state)
     (void)state;
     for (int i = 0; i < MECHANISM_COUNT; i++) {
         struct sealed sealed = seal(i, &context);
-        memcpy(sealed.blob + 7, others[i].bytes, ID_BYTES);
+        memcpy(sealed.blob + 8, others[i].bytes, ID_BYTES);
         assert_int_equal(try_open(&context, &sealed), KR_INTEGRITY);
         free(sealed.blob);
     }
@@ -218,7 +237,7 @@ static void test_foreign_wrap_is_refused(void **state)
     (void)state;
     for (int i = 0; i < MECHANISM_COUNT; i++) {
         struct sealed one = seal(i, &context), two = seal(i, &context);
-        memcpy(one.blob + 9 + ID_BYTES, two.blob + 9 + ID_BYTES,
+        memcpy(one.blob + 10 + ID_BYTES, two.blob + 10 + ID_BYTES,
                MECHANISMS[i] == KR_WRAP_AES_GCM ? 60 : 40);
         assert_int_equal(try_open(&context, &one), KR_INTEGRITY);
         free(one.blob);

@@ -92,9 +92,11 @@ static void test_what_exists_is_not_made_again(void **state)
     assert_int_equal(kr_keyring_create_key(keyring, 0, KR_CIPHER_AES_CBC, NULL, 0, &version, &err),
                      KR_USAGE);
     kr_keyring_close(keyring);
-    struct kr_master_row master;
+    struct kr_master_row masters[KR_TOKENS_MAX];
+    size_t count;
     unsigned others;
-    assert_int_equal(kr_keyring_create(f->config, NULL, &master, &others, &err), KR_REFUSED);
+    assert_int_equal(kr_keyring_create(f->config, NULL, masters, &count, &others, &err),
+                     KR_REFUSED);
 }
 
 static void test_import_keeps_the_bytes(void **state)

@@ -73,6 +73,7 @@ static enum kr_status fill_new(const struct store *s, struct kr_keystore *keysto
     static const uint8_t envelope[] = "manifest envelope";
     const struct kr_master_row master = {.id = {.len = 2, .bytes = {0xa1, 0xb2}},
                                          .label = "p11keyring:test:1",
+                                         .token = "test",
                                          .state = KR_MASTER_CURRENT,
                                          .mechanism = KR_WRAP_AES_GCM,
                                          .created = 1700000000};
@@ -204,8 +205,8 @@ static enum kr_status print_rows(struct kr_keystore *keystore, FILE *out, struct
     free(envelope);
     KR_TRY(kr_keystore_list_masters(keystore, &masters, &count, err));
     for (size_t i = 0; i < count; i++) {
-        fprintf(out, "\nmaster %s %d %d %lld %llu ", masters[i].label, masters[i].state,
-                masters[i].mechanism, (long long)masters[i].created,
+        fprintf(out, "\nmaster %s %s %d %d %lld %llu ", masters[i].label, masters[i].token,
+                masters[i].state, masters[i].mechanism, (long long)masters[i].created,
                 (unsigned long long)masters[i].wraps);
         print_bytes(out, masters[i].id.bytes, masters[i].id.len);
     }

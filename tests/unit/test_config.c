@@ -42,10 +42,10 @@ static void every_option_is_read(void **state)
                   "unverified-server = wrapped\n"
                   "[pkcs11]\ntimeout = 1500ms\nmechanism = aes-kwp");
     assert_string_equal(config->path, scratch_path("good.conf"));
-    assert_string_equal(config->token.name, "hsm-1");
-    assert_string_equal(config->token.module, "/usr/lib/m.so");
-    assert_string_equal(config->token.uri, "pkcs11:token=a%20b;serial=12");
-    assert_string_equal(config->token.pin_source, "file:/etc/pin");
+    assert_string_equal(config->tokens[0].name, "hsm-1");
+    assert_string_equal(config->tokens[0].module, "/usr/lib/m.so");
+    assert_string_equal(config->tokens[0].uri, "pkcs11:token=a%20b;serial=12");
+    assert_string_equal(config->tokens[0].pin_source, "file:/etc/pin");
     assert_string_equal(config->keyring.name, "main.1");
     assert_string_equal(config->keyring.keystore, "/var/lib/k s.db");
     assert_int_equal(config->keyring.lock_timeout_ms, 7000);
@@ -61,14 +61,41 @@ static void every_option_is_read(void **state)
     assert_string_equal(config->pkcs11.mechanism, "aes-kwp");
 }
 
+static void tokens_keep_their_order_and_options(void **state)
+{
+    (void)state;
+    KR_CONFIG_OWNED struct kr_config *config =
+        load_good("[token:near]\nmodule = /near.so\n[keyring]\nname = k\n"
+                  "[token:far]\nmodule = /far.so\ninit-args = configdir='sql:/var/lib/nss' flags=\n"
+                  "read-write-sessions = only\niv-by-token = yes\nrandom = none\n"
+                  "aes-gcm-code = 0x80001087\naes-kwp-code = 2147484017\n"
+                  "[token:near]\nuri = pkcs11:token=near\n[pkcs11]\nsessions = 32\n");
+    const struct kr_token_config *near = &config->tokens[0], *far = &config->tokens[1];
+    assert_int_equal(config->token_count, 2);
+    assert_string_equal(near->name, "near");
+    assert_string_equal(near->module, "/near.so");
+    assert_string_equal(near->uri, "pkcs11:token=near");
+    assert_null(near->init_args);
+    assert_false(near->read_write_sessions || near->iv_by_token || near->no_random);
+    assert_int_equal(near->aes_gcm_code, 0);
+    assert_string_equal(far->name, "far");
+    assert_string_equal(far->module, "/far.so");
+    assert_null(far->uri);
+    assert_string_equal(far->init_args, "configdir='sql:/var/lib/nss' flags=");
+    assert_true(far->read_write_sessions && far->iv_by_token && far->no_random);
+    assert_int_equal(far->aes_gcm_code, 0x80001087);
+    assert_int_equal(far->aes_kwp_code, 0x80000171);
+    assert_int_equal(config->pkcs11.sessions, 32);
+}
+
 static void defaults_are_as_documented(void **state)
 {
     (void)state;
     KR_CONFIG_OWNED struct kr_config *config = load_good("");
-    assert_null(config->token.name);
-    assert_null(config->token.module);
-    assert_null(config->token.uri);
-    assert_null(config->token.pin_source);
+    assert_null(config->tokens[0].name);
+    assert_null(config->tokens[0].module);
+    assert_null(config->tokens[0].uri);
+    assert_null(config->tokens[0].pin_source);
     assert_null(config->keyring.keystore);
     assert_string_equal(config->keyring.name, "default");
     assert_int_equal(config->keyring.lock_timeout_ms, 5000);
@@ -96,8 +123,15 @@ static const struct mistake {
     {"[token:a b]\n", ":1: the NAME", "1 to 32"},
     {"[token:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]\n", ":1: the NAME",
      "1 to 32"},
-    {"[token:a]\nmodule=/x\n[token:b]\nmodule=/y\n",
-     ":3: a second token, [token:b] after [token:a], is not supported", "keep one"},
+    {"[token:a]\n[token:b]\n[token:c]\n[token:d]\n[token:e]\n[token:f]\n[token:g]\n[token:h]\n"
+     "[token:i]\n",
+     ":9: [token:i] is one token too many", "at most 8"},
+    {"[token:a]\nmodule=/x\n[token:b]\nmodule=/y\n[token:a]\nmodule=/z\n",
+     ":6: module is given twice in section [token:a]", "remove one"},
+    {"[token:a]\naes-kwp-code = KWP\n", ":2: aes-kwp-code is not the number", "0x80000171"},
+    {"[token:a]\naes-gcm-code = 0x\n", ":2: aes-gcm-code is not the number", "vendor"},
+    {"[token:a]\nread-write-sessions = yes\n", ":2: read-write-sessions has a value", "auto, only"},
+    {"[pkcs11]\nsessions = 0\n", ":2: sessions is not a number from 1 to 64", "= 8"},
     {"module = /x\n", ":1: there is an option before the first section", "[token:NAME]"},
     {"[keyring]\nname = a\n\nname = a\n", ":4: name is given twice", "remove one"},
     {"[keyring]\nname = a\n[mariadb]\n[keyring]\nname = b\n", ":5: name is given twice", "remove"},
@@ -277,9 +311,9 @@ static void an_override_is_checked_and_wins(void **state)
     assert_error(&err, KR_CONFIG, "unknown option \"pin\"", "pin-source");
     assert_int_equal(kr_config_override(config, "tokens", "pin", "1", &err), KR_CONFIG);
     assert_error(&err, KR_CONFIG, "unknown section [tokens]", "[keyring]");
-    assert_null(config->token.name);
+    assert_null(config->tokens[0].name);
     assert_int_equal(kr_config_override(config, "token", "module", "/m.so", &err), KR_OK);
-    assert_string_equal(config->token.name, "default");
+    assert_string_equal(config->tokens[0].name, "default");
 }
 
 static void what_is_missing_is_named(void **state)
@@ -318,7 +352,7 @@ static void the_example_is_true(void **state)
             all[kept++] = text[i];
     }
     KR_CONFIG_OWNED struct kr_config *with_all = load_good(all);
-    assert_int_equal(switched_on, 12);
+    assert_int_equal(switched_on, 19);
     KR_CONFIG_OWNED struct kr_config *defaults = load_good("");
     assert_string_equal(with_all->keyring.name, defaults->keyring.name);
     assert_int_equal(with_all->keyring.lock_timeout_ms, defaults->keyring.lock_timeout_ms);
@@ -362,6 +396,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_option_is_read),
+        cmocka_unit_test(tokens_keep_their_order_and_options),
         cmocka_unit_test(defaults_are_as_documented),
         cmocka_unit_test(each_mistake_is_named_with_its_line),
         cmocka_unit_test(a_pin_in_the_wrong_place_is_refused_and_not_repeated),

@@ -113,18 +113,21 @@ static void test_vectors(void **state)
 {
     (void)state;
     struct bytes gcm = from_hex(VECTOR_GCM_WRAPPED), kwp = from_hex(VECTOR_KWP_WRAPPED);
-    struct kr_envelope_header header = {.mechanism = KR_WRAP_AES_GCM,
-                                        .master_id = object_id(VECTOR_GCM_MASTER_ID),
-                                        .wrapped = gcm.at,
-                                        .wrapped_len = gcm.len,
-                                        .payload_len = 32};
+    const struct kr_wrap by_gcm = {.mechanism = KR_WRAP_AES_GCM,
+                                   .master_id = object_id(VECTOR_GCM_MASTER_ID),
+                                   .wrapped = gcm.at,
+                                   .wrapped_len = gcm.len};
+    const struct kr_wrap by_kwp = {.mechanism = KR_WRAP_AES_KWP,
+                                   .master_id = object_id(VECTOR_KWP_MASTER_ID),
+                                   .wrapped = kwp.at,
+                                   .wrapped_len = kwp.len};
+    struct kr_envelope_header header = {.wraps = {by_gcm}, .wrap_count = 1, .payload_len = 32};
     check_vector(VECTOR_GCM_ENVELOPE, &header, &gcm_context);
-    header = (struct kr_envelope_header){.mechanism = KR_WRAP_AES_KWP,
-                                         .master_id = object_id(VECTOR_KWP_MASTER_ID),
-                                         .wrapped = kwp.at,
-                                         .wrapped_len = kwp.len,
-                                         .payload_len = 16};
+    header = (struct kr_envelope_header){.wraps = {by_kwp}, .wrap_count = 1, .payload_len = 16};
     check_vector(VECTOR_KWP_ENVELOPE, &header, &kwp_context);
+    header =
+        (struct kr_envelope_header){.wraps = {by_gcm, by_kwp}, .wrap_count = 2, .payload_len = 32};
+    check_vector(VECTOR_BOTH_ENVELOPE, &header, &gcm_context);
 }
 
 static void test_parse_says_what_the_header_holds(void **state)
@@ -135,11 +138,11 @@ static void test_parse_says_what_the_header_holds(void **state)
     struct kr_object_id id = object_id(VECTOR_GCM_MASTER_ID);
     struct bytes wrapped = from_hex(VECTOR_GCM_WRAPPED);
     assert_int_equal(kr_envelope_parse(gcm_envelope.at, gcm_envelope.len, &header, &err), KR_OK);
-    assert_int_equal(header.mechanism, KR_WRAP_AES_GCM);
-    assert_int_equal(header.master_id.len, id.len);
-    assert_memory_equal(header.master_id.bytes, id.bytes, id.len);
-    assert_int_equal(header.wrapped_len, wrapped.len);
-    assert_memory_equal(header.wrapped, wrapped.at, wrapped.len);
+    assert_int_equal(header.wrap_count, 1);
+    assert_int_equal(header.wraps[0].mechanism, KR_WRAP_AES_GCM);
+    assert_true(kr_object_id_equal(&header.wraps[0].master_id, &id));
+    assert_int_equal(header.wraps[0].wrapped_len, wrapped.len);
+    assert_memory_equal(header.wraps[0].wrapped, wrapped.at, wrapped.len);
     assert_int_equal(header.payload_len, 32);
 }
 
@@ -194,10 +197,10 @@ static void test_document_has_the_vectors(void **state)
 {
     (void)state;
     static const char *const vectors[] = {
-        VECTOR_MASTER_KEY,     VECTOR_SEALING_KEY,  VECTOR_UUID,         VECTOR_IV,
-        VECTOR_PAYLOAD,        VECTOR_GCM_WRAPPED,  VECTOR_GCM_CONTEXT,  VECTOR_GCM_ENVELOPE,
-        VECTOR_KWP_WRAPPED,    VECTOR_KWP_ENVELOPE, VECTOR_MANIFEST_KEY, VECTOR_MANIFEST_ENVELOPE,
-        VECTOR_MANIFEST_BYTES, VECTOR_MANIFEST_MAC};
+        VECTOR_MASTER_KEY,        VECTOR_SEALING_KEY,    VECTOR_UUID,          VECTOR_IV,
+        VECTOR_PAYLOAD,           VECTOR_GCM_WRAPPED,    VECTOR_GCM_CONTEXT,   VECTOR_GCM_ENVELOPE,
+        VECTOR_KWP_WRAPPED,       VECTOR_KWP_ENVELOPE,   VECTOR_BOTH_ENVELOPE, VECTOR_MANIFEST_KEY,
+        VECTOR_MANIFEST_ENVELOPE, VECTOR_MANIFEST_BYTES, VECTOR_MANIFEST_MAC};
     char *document = read_document();
     for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++) {
         if (!strstr(document, vectors[i]))
@@ -291,11 +294,13 @@ static void check_size(size_t size)
 {
     struct kr_error err = KR_ERROR_INIT;
     struct bytes wrapped = from_hex(VECTOR_GCM_WRAPPED), iv = from_hex(VECTOR_IV);
-    const struct kr_envelope_header header = {.mechanism = KR_WRAP_AES_GCM,
-                                              .master_id = object_id(VECTOR_GCM_MASTER_ID),
-                                              .wrapped = wrapped.at,
-                                              .wrapped_len = wrapped.len,
-                                              .payload_len = size};
+    const struct kr_envelope_header header = {
+        .wraps = {{.mechanism = KR_WRAP_AES_GCM,
+                   .master_id = object_id(VECTOR_GCM_MASTER_ID),
+                   .wrapped = wrapped.at,
+                   .wrapped_len = wrapped.len}},
+        .wrap_count = 1,
+        .payload_len = size};
     uint8_t *secret = malloc(size), *sealed = NULL;
     KR_SECRET uint8_t *opened = NULL;
     size_t len = 0, opened_len = 0;
@@ -327,13 +332,12 @@ static void test_impossible_sizes_are_refused(void **state)
 {
     (void)state;
     const size_t sizes[] = {0, KR_ENVELOPE_PAYLOAD_MAX + 1};
-    struct kr_object_id id = object_id(VECTOR_KWP_MASTER_ID);
     for (size_t i = 0; i < 2; i++) {
         struct kr_error err = KR_ERROR_INIT;
         uint8_t *sealed = NULL;
         size_t len = 0;
-        assert_int_equal(kr_envelope_seal(NULL, &id, KR_WRAP_AES_GCM, &gcm_context, payload.at,
-                                          sizes[i], &sealed, &len, &err),
+        assert_int_equal(kr_envelope_seal(NULL, &gcm_context, sealing_key.at, payload.at, sizes[i],
+                                          &sealed, &len, &err),
                          KR_USAGE);
         assert_null(sealed);
     }

@@ -36,7 +36,7 @@ static void test_made_and_found_again(void **state)
     assert_memory_equal(kr_keystore_uuid(keystore), store.uuid, sizeof(store.uuid));
     assert_string_equal(kr_keystore_path(keystore), store.path);
     dump = store_must_dump(keystore);
-    assert_non_null(strstr(dump, "master p11keyring:test:1 1 1 1700000000 0 a1b2\n"));
+    assert_non_null(strstr(dump, "master p11keyring:test:1 test 1 1 1700000000 0 a1b2\n"));
     assert_non_null(strstr(dump, "version mariadb/2/ 2 aes-cbc 0 1700000000 "));
     free(dump);
     kr_keystore_close(keystore);
@@ -352,36 +352,69 @@ static void assert_same_master(const struct kr_master_row *a, const struct kr_ma
     assert_int_equal(a->id.len, b->id.len);
     assert_memory_equal(a->id.bytes, b->id.bytes, a->id.len);
     assert_string_equal(a->label, b->label);
+    assert_string_equal(a->token, b->token);
     assert_int_equal(a->state, b->state);
     assert_int_equal(a->mechanism, b->mechanism);
     assert_int_equal(a->created, b->created);
     assert_int_equal(a->wraps, b->wraps);
 }
 
-static void test_new_master_makes_the_other_old(void **state)
+static void add_master(const struct kr_master_row *row)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_keystore *keystore = store_open(&store, true);
+    MUST(kr_keystore_begin_write(keystore, &err), &err);
+    MUST(kr_keystore_add_master(keystore, row, &err), &err);
+    MUST(kr_keystore_commit(keystore, &err), &err);
+    kr_keystore_close(keystore);
+}
+
+static void test_new_master_makes_the_other_of_its_token_old(void **state)
 {
     (void)state;
     struct kr_error err = KR_ERROR_INIT;
-    struct kr_master_row *rows = NULL, current;
+    struct kr_master_row *rows = NULL;
     size_t count = 0;
-    const struct kr_master_row added = {.id = {.len = 3, .bytes = {1, 2, 3}},
-                                        .label = "second",
-                                        .state = KR_MASTER_CURRENT,
-                                        .mechanism = KR_WRAP_AES_KWP,
-                                        .created = 1800000000,
-                                        .wraps = 7};
+    struct kr_master_row added = {.id = {.len = 3, .bytes = {1, 2, 3}},
+                                  .label = "second",
+                                  .token = "other",
+                                  .state = KR_MASTER_CURRENT,
+                                  .mechanism = KR_WRAP_AES_KWP,
+                                  .created = 1800000000,
+                                  .wraps = 7};
+    store_make(&store, 0, 0);
+    for (int i = 0; i < 2; i++) {
+        add_master(&added);
+        struct kr_keystore *keystore = store_open(&store, false);
+        MUST(kr_keystore_list_masters(keystore, &rows, &count, &err), &err);
+        kr_keystore_close(keystore);
+        assert_int_equal(count, 2 + i);
+        assert_string_equal(rows[0].label, "p11keyring:test:1");
+        assert_int_equal(rows[0].state, i == 0 ? KR_MASTER_CURRENT : KR_MASTER_OLD);
+        assert_same_master(&rows[1 + i], &added);
+        free(rows);
+        strcpy(added.token, "test");
+        added.id.bytes[0]++;
+        added.created++;
+    }
+}
+
+static void test_removed_master_is_gone(void **state)
+{
+    (void)state;
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_master_row *rows = NULL;
+    const struct kr_object_id id = {.len = 2, .bytes = {0xa1, 0xb2}};
+    size_t count = 1;
     store_make(&store, 0, 0);
     struct kr_keystore *keystore = store_open(&store, true);
+    assert_int_equal(kr_keystore_remove_master(keystore, &id, &err), KR_INTERNAL);
     MUST(kr_keystore_begin_write(keystore, &err), &err);
-    MUST(kr_keystore_add_master(keystore, &added, &err), &err);
+    MUST(kr_keystore_remove_master(keystore, &id, &err), &err);
+    assert_int_equal(kr_keystore_remove_master(keystore, &id, &err), KR_NOT_FOUND);
     MUST(kr_keystore_commit(keystore, &err), &err);
-    MUST(kr_keystore_current_master(keystore, &current, &err), &err);
-    assert_same_master(&current, &added);
     MUST(kr_keystore_list_masters(keystore, &rows, &count, &err), &err);
-    assert_int_equal(count, 2);
-    assert_string_equal(rows[0].label, "p11keyring:test:1");
-    assert_int_equal(rows[0].state, KR_MASTER_OLD);
-    assert_same_master(&rows[1], &added);
+    assert_int_equal(count, 0);
     free(rows);
     kr_keystore_close(keystore);
 }
@@ -392,6 +425,7 @@ static void test_wraps_are_counted_to_the_limit(void **state)
     struct kr_error err = KR_ERROR_INIT;
     struct kr_master_row row = {.id = {.len = 1, .bytes = {9}},
                                 .label = "worn",
+                                .token = "test",
                                 .state = KR_MASTER_CURRENT,
                                 .mechanism = KR_WRAP_AES_GCM,
                                 .wraps = (UINT64_C(1) << 32) - 1};
@@ -401,10 +435,8 @@ static void test_wraps_are_counted_to_the_limit(void **state)
     MUST(kr_keystore_begin_write(keystore, &err), &err);
     MUST(kr_keystore_add_master(keystore, &row, &err), &err);
     MUST(kr_keystore_count_wrap(keystore, &id, &err), &err);
-    MUST(kr_keystore_current_master(keystore, &row, &err), &err);
-    assert_int_equal(row.wraps, UINT64_C(1) << 32);
     assert_int_equal(kr_keystore_count_wrap(keystore, &id, &err), KR_REFUSED);
-    assert_says(&err, "new keyring");
+    assert_says(&err, "p11keyring master rotate");
     kr_keystore_close(keystore);
 }
 
@@ -485,15 +517,17 @@ static void test_manifest_vector(void **state)
     char sql[2048];
     assert_true(kr_hex_decode(key, strlen(key), store.manifest_key));
     store_make(&store, 0, 0);
-    snprintf(sql, sizeof(sql),
-             "DELETE FROM masters;"
-             "UPDATE keyring SET uuid = x'%s', name = 'default', created = 1700000000;"
-             "UPDATE manifest SET generation = 1, envelope = x'%s', mac = x'%s';"
-             "INSERT INTO masters VALUES (x'%s', 'p11keyring:default:1', 1, 1, 1700000000, 2);"
-             "INSERT INTO keys VALUES ('mariadb', '1', '', 0, 1, 1, 1700000001);"
-             "INSERT INTO versions VALUES ('mariadb', '1', '', 1, 'aes-cbc', 1700000001, x'%s');",
-             VECTOR_UUID, VECTOR_MANIFEST_ENVELOPE, VECTOR_MANIFEST_MAC, VECTOR_GCM_MASTER_ID,
-             VECTOR_GCM_ENVELOPE);
+    snprintf(
+        sql, sizeof(sql),
+        "DELETE FROM masters;"
+        "UPDATE keyring SET uuid = x'%s', name = 'default', created = 1700000000;"
+        "UPDATE manifest SET generation = 1, envelope = x'%s', mac = x'%s';"
+        "INSERT INTO masters VALUES (x'%s', 'p11keyring:default:1', 'hsm-1', 1, 1, 1700000000, "
+        "2);"
+        "INSERT INTO keys VALUES ('mariadb', '1', '', 0, 1, 1, 1700000001);"
+        "INSERT INTO versions VALUES ('mariadb', '1', '', 1, 'aes-cbc', 1700000001, x'%s');",
+        VECTOR_UUID, VECTOR_MANIFEST_ENVELOPE, VECTOR_MANIFEST_MAC, VECTOR_GCM_MASTER_ID,
+        VECTOR_GCM_ENVELOPE);
     store_edit(&store, sql);
     struct kr_keystore_options options = store_options(&store, false);
     struct kr_keystore *keystore = NULL;
@@ -523,7 +557,8 @@ int main(void)
         STORE_TEST(test_ids_in_numeric_order),
         STORE_TEST(test_visitor_ends_the_walk),
         STORE_TEST(test_walk_of_10000_versions_streams),
-        STORE_TEST(test_new_master_makes_the_other_old),
+        STORE_TEST(test_new_master_makes_the_other_of_its_token_old),
+        STORE_TEST(test_removed_master_is_gone),
         STORE_TEST(test_wraps_are_counted_to_the_limit),
         STORE_TEST(test_change_counter),
         STORE_TEST(test_replaced_file_is_seen),

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * The tokens of a keyring, in order of preference, and which of them has which master key. One that
+ * is away is no failure while another one serves. Private to the keyring core.
+ */
+#ifndef P11K_PROVIDER_TOKENS_H
+#define P11K_PROVIDER_TOKENS_H
+
+#include "base/config.h"
+#include "wrap/envelope.h"
+#include "wrap/keystore.h"
+
+struct kr_tokens {
+    size_t count;
+    struct kr_token *at[KR_TOKENS_MAX];
+    struct kr_pin_source *pins[KR_TOKENS_MAX];
+};
+
+/* None is asked for yet. On failure *ret is empty. */
+KR_MUST_USE enum kr_status kr_tokens_new(const struct kr_config *config, struct kr_tokens *ret,
+                                         struct kr_error *err);
+void kr_tokens_close(struct kr_tokens *tokens);
+
+/* Logs in to each token that is worth trying; KR_OK when one serves, else what the first said. */
+KR_MUST_USE enum kr_status kr_tokens_login(const struct kr_tokens *tokens, struct kr_error *err);
+
+/* Any length: the generator of the first token that serves, mixed with OpenSSL's. */
+KR_MUST_USE enum kr_status kr_tokens_random(const struct kr_tokens *tokens, uint8_t *ret,
+                                            size_t len, struct kr_error *err);
+
+/* The first token that serves, logged in. */
+KR_MUST_USE enum kr_status kr_tokens_serving(const struct kr_tokens *tokens, struct kr_token **ret,
+                                             struct kr_error *err);
+
+/* The first token that has this token-resident key. */
+KR_MUST_USE enum kr_status kr_tokens_holder(const struct kr_tokens *tokens,
+                                            const struct kr_object_id *object,
+                                            struct kr_token **ret, struct kr_error *err);
+
+/* The token of this name; NULL when none is configured. */
+struct kr_token *kr_tokens_find(const struct kr_tokens *tokens, const char *name);
+
+/* --- master keys --------------------------------------------------------------------------------
+ */
+
+/* The keystore's master keys with their tokens: current ones first, in the order of the tokens. A
+ * master key that its token lacks or refuses is an error with a single token, and is logged with
+ * several. *ret->keys is malloc'ed; the tokens are borrowed. */
+KR_MUST_USE enum kr_status kr_masters_match(const struct kr_master_row *rows, size_t count,
+                                            const struct kr_tokens *tokens, struct kr_masters *ret,
+                                            struct kr_error *err);
+
+#endif
