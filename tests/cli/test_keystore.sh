@@ -19,7 +19,7 @@ master_create() {
     expect 0 master create --json
     is_json p11keyring.master.create/1
     equal "current aes-gcm true" \
-        "$(json '.master_key | "\(.state) \(.mechanism) \(.in_token)"')" "master key"
+        "$(json '.master_keys[0] | "\(.state) \(.mechanism) \(.in_token)"')" "master key"
     refuses 7 "exists already" "" master create
     expect 0 key create 1
 }
@@ -61,7 +61,7 @@ adopt() {
     contains "$OUT" "around the master key 'good'"
     expect 0 master adopt "pkcs11:object=good;type=secret-key" --json
     is_json p11keyring.master.adopt/1
-    equal "0a01 good" "$(json '.master_key | "\(.id) \(.label)"')" "adopted key"
+    equal "0a01 good" "$(json '.master_keys[0] | "\(.id) \(.label)"')" "adopted key"
     expect 0 key create 1
     expect 0 key list
 }
