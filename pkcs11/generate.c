@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* Generating AES keys in the token. */
+/* Generating keys in the token, and destroying them. */
 #include "pkcs11/session.h"
 
 #include "pkcs11/ckr.h"
+#include "pkcs11/rsa_public.h"
 
 #include <openssl/rand.h>
 
+#include <stdlib.h>
 #include <string.h>
 
 /* A version 4 UUID (RFC 4122). */
@@ -19,6 +21,12 @@ static enum kr_status new_id(struct kr_object_id *ret, struct kr_error *err)
     id.bytes[8] = (uint8_t)((id.bytes[8] & 0x3f) | 0x80);
     *ret = id;
     return KR_OK;
+}
+
+static bool template_refused(CK_RV rv)
+{
+    return rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_VALUE_INVALID ||
+           rv == CKR_TEMPLATE_INCONSISTENT;
 }
 
 /* One usage pair only: a key with WRAP (by CBC, say) and DECRYPT would reveal other keys of the
@@ -53,8 +61,7 @@ static CK_RV generate(struct kr_session *s, const struct kr_object_id *id, const
     CK_ULONG count = sizeof(template) / sizeof(template[0]);
     CK_RV rv = P11(s, C_GenerateKey, s->handle, &generate, template, count, ret);
 
-    if (rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_VALUE_INVALID ||
-        rv == CKR_TEMPLATE_INCONSISTENT)
+    if (template_refused(rv))
         rv = P11(s, C_GenerateKey, s->handle, &generate, template, count - 1, ret);
     return rv;
 }
@@ -77,12 +84,108 @@ enum kr_status kr_key_generate(struct kr_session *s, const char *label, enum kr_
     return KR_OK;
 }
 
-enum kr_status kr_key_check_new(struct kr_session *s, CK_OBJECT_HANDLE handle,
-                                const struct kr_object_id *id, struct kr_master_info *ret,
-                                struct kr_error *err)
+/* The public key object is there for other tools: we encrypt and verify by OpenSSL. */
+static CK_RV generate_pair(struct kr_session *s, const struct kr_object_id *id, const char *label,
+                           CK_OBJECT_HANDLE *ret_private)
 {
-    const struct kr_key_entry key = {.handle = handle, .id = *id, .is_aes = true};
+    CK_MECHANISM generate = {CKM_RSA_PKCS_KEY_PAIR_GEN, NULL, 0};
+    CK_MECHANISM_TYPE allowed[] = {CKM_RSA_PKCS_OAEP, CKM_SHA256_RSA_PKCS};
+    CK_BBOOL yes = CK_TRUE, no = CK_FALSE;
+    CK_ULONG bits = KR_RSA_BITS_MIN;
+    CK_BYTE exponent[] = {1, 0, 1};
+    CK_ATTRIBUTE public[] = {
+        {CKA_TOKEN, &yes, sizeof(yes)},
+        {CKA_MODULUS_BITS, &bits, sizeof(bits)},
+        {CKA_PUBLIC_EXPONENT, exponent, sizeof(exponent)},
+        {CKA_ENCRYPT, &no, sizeof(no)},
+        {CKA_VERIFY, &yes, sizeof(yes)},
+        {CKA_WRAP, &no, sizeof(no)},
+        {CKA_ID, (void *)id->bytes, id->len},
+        {CKA_LABEL, (void *)label, strlen(label)},
+    };
+    CK_ATTRIBUTE private[] = {
+        {CKA_TOKEN, &yes, sizeof(yes)},
+        {CKA_PRIVATE, &yes, sizeof(yes)},
+        {CKA_SENSITIVE, &yes, sizeof(yes)},
+        {CKA_EXTRACTABLE, &no, sizeof(no)},
+        {CKA_DECRYPT, &yes, sizeof(yes)},
+        {CKA_SIGN, &yes, sizeof(yes)},
+        {CKA_UNWRAP, &no, sizeof(no)},
+        {CKA_SIGN_RECOVER, &no, sizeof(no)},
+        {CKA_DERIVE, &no, sizeof(no)},
+        {CKA_ID, (void *)id->bytes, id->len},
+        {CKA_LABEL, (void *)label, strlen(label)},
+        {CKA_ALLOWED_MECHANISMS, allowed, sizeof(allowed)},
+    };
+    const CK_ULONG publics = sizeof(public) / sizeof(public[0]);
+    const CK_ULONG privates = sizeof(private) / sizeof(private[0]);
+    CK_OBJECT_HANDLE other;
+    CK_RV rv = P11(s, C_GenerateKeyPair, s->handle, &generate, public, publics, private, privates,
+                   &other, ret_private);
+
+    if (template_refused(rv))
+        rv = P11(s, C_GenerateKeyPair, s->handle, &generate, public, publics, private, privates - 1,
+                 &other, ret_private);
+    return rv;
+}
+
+enum kr_status kr_key_pair_generate(struct kr_session *s, const char *label,
+                                    struct kr_object_id *ret_id, CK_OBJECT_HANDLE *ret,
+                                    struct kr_error *err)
+{
+    CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
+    struct kr_object_id id;
+    CK_RV rv;
+
+    KR_TRY(new_id(&id, err));
+    rv = generate_pair(s, &id, label, &handle);
+    if (rv != CKR_OK)
+        return kr_ckr_fail(err, "C_GenerateKeyPair", rv);
+    kr_keys_forget(s);
+    *ret_id = id;
+    *ret = handle;
+    return KR_OK;
+}
+
+/* --- afterwards ---------------------------------------------------------------------------------
+ */
+
+enum kr_status kr_key_check_new(struct kr_session *s, CK_OBJECT_HANDLE handle,
+                                enum kr_key_kind kind, const struct kr_object_id *id,
+                                struct kr_master_info *ret, struct kr_error *err)
+{
+    const struct kr_key_entry key = {.handle = handle, .id = *id, .kind = kind};
 
     KR_TRY(kr_key_read(s, &key, ret, err));
     return kr_key_accept(ret, err);
+}
+
+/* Without its private half it opens nothing: what hinders its end is no failure. */
+static void destroy_public(struct kr_session *s, const struct kr_object_id *id)
+{
+    CK_OBJECT_CLASS class = CKO_PUBLIC_KEY;
+    CK_KEY_TYPE type = CKK_RSA;
+    CK_ATTRIBUTE template[] = {{CKA_CLASS, &class, sizeof(class)},
+                               {CKA_KEY_TYPE, &type, sizeof(type)},
+                               {CKA_ID, (void *)id->bytes, id->len}};
+    struct kr_error ignored = KR_ERROR_INIT;
+    CK_OBJECT_HANDLE *objects = NULL;
+    size_t count = 0;
+
+    if (kr_objects_find(s, template, 3, &objects, &count, &ignored) != KR_OK)
+        return;
+    for (size_t i = 0; i < count; i++)
+        P11(s, C_DestroyObject, s->handle, objects[i]);
+    free(objects);
+}
+
+CK_RV kr_key_destroy(struct kr_session *s, CK_OBJECT_HANDLE handle, enum kr_key_kind kind,
+                     const struct kr_object_id *id)
+{
+    CK_RV rv = P11(s, C_DestroyObject, s->handle, handle);
+
+    if (rv == CKR_OK && kind == KR_KIND_RSA)
+        destroy_public(s, id);
+    kr_keys_forget(s);
+    return rv;
 }

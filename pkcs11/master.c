@@ -4,6 +4,7 @@
 #include "pkcs11/ckr.h"
 #include "pkcs11/token_internal.h"
 #include "pkcs11/uri.h"
+#include "pkcs11/wrapping.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,21 +16,30 @@ bool kr_object_id_equal(const struct kr_object_id *a, const struct kr_object_id 
 }
 
 /* In order of preference. */
-static const enum kr_wrap_mechanism preference[] = {KR_WRAP_AES_GCM, KR_WRAP_AES_KWP};
+static const enum kr_wrap_mechanism preference[] = {KR_WRAP_AES_GCM, KR_WRAP_AES_KWP,
+                                                    KR_WRAP_RSA_SHA256, KR_WRAP_RSA_SHA1};
 enum { PREFERENCES = sizeof(preference) / sizeof(preference[0]) };
+
+static enum kr_key_kind kind_for(enum kr_wrap_mechanism mechanism)
+{
+    return mechanism == KR_WRAP_AES_GCM || mechanism == KR_WRAP_AES_KWP ? KR_KIND_AES : KR_KIND_RSA;
+}
 
 static bool wished(enum kr_wrap_mechanism wish, enum kr_wrap_mechanism mechanism)
 {
-    return wish == KR_WRAP_AUTO || wish == mechanism;
+    return wish == KR_WRAP_AUTO || wish == mechanism ||
+           (wish == KR_WRAP_RSA && kind_for(mechanism) == KR_KIND_RSA);
 }
 
 /* Collects what the token answered to each mechanism that was tried. */
-static void add_answer(char *answers, size_t size, enum kr_wrap_mechanism mechanism,
+enum { ANSWERS = 512 };
+
+static void add_answer(char answers[ANSWERS], enum kr_wrap_mechanism mechanism,
                        const struct kr_error *answer)
 {
     size_t used = strlen(answers);
 
-    snprintf(answers + used, size - used, "%s%s: %.200s", used ? "; " : "",
+    snprintf(answers + used, ANSWERS - used, "%s%s: %.200s", used ? "; " : "",
              kr_wrap_mechanism_name(mechanism), answer->text);
 }
 
@@ -38,9 +48,36 @@ static enum kr_status fail_answers(enum kr_wrap_mechanism wish, const char *answ
 {
     kr_fail(err, KR_REFUSED, "the token cannot wrap keys by %s: %s",
             wish == KR_WRAP_AUTO ? "any mechanism known here" : kr_wrap_mechanism_name(wish),
-            answers[0] ? answers : "no such mechanism");
-    kr_hint(err, "see what the token offers: p11keyring doctor");
+            answers[0] ? answers : "the key is of another kind");
+    kr_hint(err,
+            "see what the token offers: p11keyring doctor; option mechanism in section [pkcs11] "
+            "pins one");
     return KR_REFUSED;
+}
+
+/* Proves, in order of preference, what is wished and fits the key; what the token answered to the
+ * others is added to `answers`. KR_REFUSED when none works. */
+static enum kr_status prove_first(struct kr_session *s, CK_OBJECT_HANDLE master,
+                                  const struct kr_object_id *id, enum kr_key_kind kind,
+                                  enum kr_wrap_mechanism wish, enum kr_wrap_mechanism *ret,
+                                  char *answers, struct kr_error *err)
+{
+    for (size_t i = 0; i < PREFERENCES; i++) {
+        struct kr_error answer = KR_ERROR_INIT;
+
+        if (!wished(wish, preference[i]) || kind_for(preference[i]) != kind)
+            continue;
+        if (kr_prove_with(s, master, id, preference[i], &answer) == KR_OK) {
+            *ret = preference[i];
+            return KR_OK;
+        }
+        if (s->lost) {
+            *err = answer;
+            return err->status;
+        }
+        add_answer(answers, preference[i], &answer);
+    }
+    return fail_answers(wish, answers, err);
 }
 
 /* --- generate -----------------------------------------------------------------------------------
@@ -53,67 +90,94 @@ struct generate_args {
     struct kr_master_info info;
 };
 
-/* A key that does not serve does not stay. */
-static enum kr_status generate_for(struct kr_session *s, struct generate_args *args,
-                                   enum kr_wrap_mechanism mechanism, struct kr_error *err)
-{
-    CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
-    struct kr_object_id id;
-    enum kr_status status;
-    bool by_gcm = mechanism == KR_WRAP_AES_GCM;
+/* An AES key has the usages of one mechanism, an RSA key serves both of RSA's. */
+static const struct attempt {
+    enum kr_wrap_mechanism wish;
+    CK_MECHANISM_TYPE needs; /* is to be listed by the token: making a key may take long */
+    const char *name;
+} attempts[] = {{KR_WRAP_AES_GCM, CKM_AES_GCM, "CKM_AES_GCM"},
+                {KR_WRAP_AES_KWP, CKM_AES_KEY_GEN, "CKM_AES_KEY_GEN"},
+                {KR_WRAP_RSA, CKM_RSA_PKCS_KEY_PAIR_GEN, "CKM_RSA_PKCS_KEY_PAIR_GEN"}};
 
-    KR_TRY(kr_key_generate(s, args->label, by_gcm ? KR_KEY_CRYPTS : KR_KEY_WRAPS,
-                           by_gcm ? CKM_AES_GCM : CKM_AES_KEY_WRAP_PAD, &id, &handle, err));
-    args->made = true;
-    status = kr_key_check_new(s, handle, &id, &args->info, err);
-    if (status == KR_OK)
-        status = kr_prove_with(s, handle, &id, mechanism, err);
-    if (status == KR_OK)
-        return KR_OK;
-    if (P11(s, C_DestroyObject, s->handle, handle) == CKR_OK)
-        args->made = false;
-    return status;
+/* What two wishes have in common; KR_WRAP_AUTO for nothing. */
+static enum kr_wrap_mechanism common(enum kr_wrap_mechanism wish, enum kr_wrap_mechanism other)
+{
+    if (wished(wish, other))
+        return other;
+    return wished(other, wish) ? wish : KR_WRAP_AUTO;
 }
 
-static bool listed(struct kr_session *s, CK_MECHANISM_TYPE mechanism)
+static enum kr_status check_listed(struct kr_session *s, const struct attempt *attempt,
+                                   struct kr_error *err)
 {
-    struct kr_error err = KR_ERROR_INIT;
     CK_ULONG *list = NULL;
     size_t count = 0;
     bool found = false;
 
-    if (kr_session_mechanisms(s, &list, &count, &err) != KR_OK)
-        return false;
+    KR_TRY(kr_session_mechanisms(s, &list, &count, err));
     for (size_t i = 0; i < count; i++)
-        found = found || list[i] == mechanism;
+        found = found || list[i] == attempt->needs;
     free(list);
-    return found;
+    return found ? KR_OK
+                 : kr_fail(err, KR_REFUSED, "the token does not list mechanism %s", attempt->name);
+}
+
+static enum kr_status generate_key(struct kr_session *s, struct generate_args *args,
+                                   enum kr_wrap_mechanism mechanism, struct kr_object_id *ret_id,
+                                   CK_OBJECT_HANDLE *ret, struct kr_error *err)
+{
+    bool by_gcm = mechanism == KR_WRAP_AES_GCM;
+
+    if (kind_for(mechanism) == KR_KIND_RSA)
+        return kr_key_pair_generate(s, args->label, ret_id, ret, err);
+    return kr_key_generate(s, args->label, by_gcm ? KR_KEY_CRYPTS : KR_KEY_WRAPS,
+                           by_gcm ? CKM_AES_GCM : CKM_AES_KEY_WRAP_PAD, ret_id, ret, err);
+}
+
+/* A key that does not serve does not stay. */
+static enum kr_status generate_for(struct kr_session *s, struct generate_args *args,
+                                   enum kr_wrap_mechanism wish, char *answers, struct kr_error *err)
+{
+    CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
+    enum kr_key_kind kind = kind_for(wish);
+    enum kr_wrap_mechanism proven;
+    struct kr_object_id id;
+    enum kr_status status = generate_key(s, args, wish, &id, &handle, err);
+
+    if (status == KR_OK) {
+        args->made = true;
+        status = kr_key_check_new(s, handle, kind, &id, &args->info, err);
+    }
+    if (status != KR_OK)
+        add_answer(answers, wish, err);
+    else
+        status = prove_first(s, handle, &id, kind, wish, &proven, answers, err);
+    if (status != KR_OK && args->made && kr_key_destroy(s, handle, kind, &id) == CKR_OK)
+        args->made = false;
+    return status;
 }
 
 static enum kr_status run_generate(struct kr_session *s, void *data, struct kr_error *err)
 {
     struct generate_args *args = data;
-    char answers[512] = "";
+    char answers[ANSWERS] = "";
 
     if (args->made) {
         kr_fail(err, KR_TOKEN_UNAVAILABLE, "the token was lost while it made a master key");
         kr_hint(err, "see 'p11keyring master list' for a key that was left behind, then try again");
         return KR_TOKEN_UNAVAILABLE;
     }
-    for (size_t i = 0; i < PREFERENCES; i++) {
-        struct kr_error answer = KR_ERROR_INIT;
+    for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
+        enum kr_wrap_mechanism wish = common(args->wish, attempts[i].wish);
 
-        if (!wished(args->wish, preference[i]))
+        if (wish == KR_WRAP_AUTO)
             continue;
-        if (preference[i] == KR_WRAP_AES_GCM && !listed(s, CKM_AES_GCM))
-            kr_fail(&answer, KR_REFUSED, "the token does not list CKM_AES_GCM");
-        else if (generate_for(s, args, preference[i], &answer) == KR_OK)
+        if (check_listed(s, &attempts[i], err) != KR_OK)
+            add_answer(answers, wish, err);
+        else if (generate_for(s, args, wish, answers, err) == KR_OK)
             return KR_OK;
-        if (s->lost) {
-            *err = answer;
+        if (s->lost)
             return err->status;
-        }
-        add_answer(answers, sizeof(answers), preference[i], &answer);
     }
     return fail_answers(args->wish, answers, err);
 }
@@ -151,6 +215,13 @@ static void clear_list(void *data)
     free(((struct list_args *)data)->list);
 }
 
+/* RSA keys of other programs, for TLS say, are none of ours. */
+static bool is_of_interest(const struct kr_master_info *info)
+{
+    return info->kind == KR_KIND_AES || !info->problem ||
+           strncmp(info->label, "p11keyring:", 11) == 0;
+}
+
 static enum kr_status run_list(struct kr_session *s, void *data, struct kr_error *err)
 {
     struct list_args *args = data;
@@ -163,10 +234,10 @@ static enum kr_status run_list(struct kr_session *s, void *data, struct kr_error
     if (!args->list)
         return kr_fail_memory(err);
     for (size_t i = 0; i < s->key_count; i++) {
-        if (!s->keys[i].is_aes)
+        if (s->keys[i].kind == KR_KIND_OTHER)
             continue;
         KR_TRY(kr_key_read(s, &s->keys[i], &args->list[args->count], err));
-        args->count++;
+        args->count += is_of_interest(&args->list[args->count]);
     }
     return KR_OK;
 }
@@ -218,7 +289,7 @@ enum kr_status kr_master_find(struct kr_token *token, const struct kr_object_id 
 
 static bool matches_uri(P11KitUri *uri, const struct kr_master_info *info)
 {
-    CK_OBJECT_CLASS class = CKO_SECRET_KEY;
+    CK_OBJECT_CLASS class = info->kind == KR_KIND_RSA ? CKO_PRIVATE_KEY : CKO_SECRET_KEY;
     CK_ATTRIBUTE attrs[] = {
         {CKA_CLASS, &class, sizeof(class)},
         {CKA_ID, (void *)info->id.bytes, info->id.len},
@@ -242,13 +313,13 @@ static enum kr_status find_match(struct kr_session *s, P11KitUri *uri, struct fi
             args->info = info;
     }
     if (matches == 0) {
-        kr_fail(err, KR_NOT_FOUND, "no secret key on the token matches %s", args->uri);
+        kr_fail(err, KR_NOT_FOUND, "no key on the token matches %s", args->uri);
         kr_hint(err, "see the keys it has: p11keyring master list (a binary id is written "
                      "%%01%%ab in a URI)");
         return KR_NOT_FOUND;
     }
     if (matches > 1) {
-        kr_fail(err, KR_REFUSED, "%zu secret keys on the token match %s", matches, args->uri);
+        kr_fail(err, KR_REFUSED, "%zu keys on the token match %s", matches, args->uri);
         kr_hint(err, "name the key by its id: id=%%01%%ab...");
         return KR_REFUSED;
     }
@@ -302,8 +373,7 @@ static enum kr_status run_destroy(struct kr_session *s, void *data, struct kr_er
     CK_RV rv;
 
     KR_TRY(kr_keys_find(s, id, &key, err));
-    rv = P11(s, C_DestroyObject, s->handle, key->handle);
-    kr_keys_forget(s);
+    rv = kr_key_destroy(s, key->handle, key->kind, id);
     return rv == CKR_OK ? KR_OK : kr_ckr_fail(err, "C_DestroyObject", rv);
 }
 
@@ -346,26 +416,13 @@ static struct kr_job *use_job(const struct kr_object_id *id, enum kr_wrap_mechan
 static enum kr_status run_prove(struct kr_session *s, void *data, struct kr_error *err)
 {
     struct use_args *args = data;
+    struct kr_master_info info;
     CK_OBJECT_HANDLE master;
-    char answers[512] = "";
+    char answers[ANSWERS] = "";
 
-    KR_TRY(kr_key_usable(s, &args->id, &master, NULL, err));
-    for (size_t i = 0; i < PREFERENCES; i++) {
-        struct kr_error answer = KR_ERROR_INIT;
-
-        if (!wished(args->mechanism, preference[i]))
-            continue;
-        if (kr_prove_with(s, master, &args->id, preference[i], &answer) == KR_OK) {
-            args->mechanism = preference[i];
-            return KR_OK;
-        }
-        if (s->lost) {
-            *err = answer;
-            return err->status;
-        }
-        add_answer(answers, sizeof(answers), preference[i], &answer);
-    }
-    return fail_answers(args->mechanism, answers, err);
+    KR_TRY(kr_key_usable(s, &args->id, &master, &info, err));
+    return prove_first(s, master, &args->id, info.kind, args->mechanism, &args->mechanism, answers,
+                       err);
 }
 
 enum kr_status kr_master_prove(struct kr_token *token, const struct kr_object_id *id,

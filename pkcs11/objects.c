@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
- * Secret keys on the token. Searching makes some modules open every object there is, so it is done
- * once, for all keys together, and the handles are kept.
+ * Secret keys and RSA private keys on the token. Searching makes some modules open every object
+ * there is, so it is done once, for all keys together, and the handles are kept.
  */
 #include "pkcs11/session.h"
 
 #include "base/hex.h"
 #include "pkcs11/ckr.h"
+#include "pkcs11/rsa_public.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -57,7 +58,8 @@ static enum kr_status read_entry(struct kr_session *s, CK_OBJECT_HANDLE object,
     if (rv != CKR_OK)
         return kr_ckr_fail(err, "C_GetAttributeValue", rv);
     entry.id.len = has_value(&attrs[0], KR_OBJECT_ID_MAX) ? (uint8_t)attrs[0].ulValueLen : 0;
-    entry.is_aes = has_value(&attrs[1], sizeof(type)) && type == CKK_AES;
+    if (has_value(&attrs[1], sizeof(type)))
+        entry.kind = type == CKK_AES ? KR_KIND_AES : type == CKK_RSA ? KR_KIND_RSA : KR_KIND_OTHER;
     *ret = entry;
     return KR_OK;
 }
@@ -113,7 +115,6 @@ enum kr_status kr_objects_find(struct kr_session *s, CK_ATTRIBUTE *template, CK_
     enum kr_status status;
     CK_RV rv = P11(s, C_FindObjectsInit, s->handle, template, attrs);
 
-    s->searches++;
     if (rv != CKR_OK)
         return kr_ckr_fail(err, "C_FindObjectsInit", rv);
     status = collect(s, ret, ret_count, err);
@@ -135,24 +136,36 @@ static int compare_entries(const void *a, const void *b)
     return compare_ids(&x->id, &y->id);
 }
 
-/* A token that went away during the search shows as an empty one: it is asked again at the end. */
-enum kr_status kr_keys_load(struct kr_session *s, struct kr_error *err)
+static enum kr_status add_matches(struct kr_session *s, CK_ATTRIBUTE *template, CK_ULONG attrs,
+                                  struct kr_error *err)
 {
-    CK_OBJECT_CLASS class = CKO_SECRET_KEY;
-    CK_ATTRIBUTE template = {CKA_CLASS, &class, sizeof(class)};
     CK_OBJECT_HANDLE *objects = NULL;
     size_t count = 0;
     enum kr_status status;
 
-    kr_keys_forget(s);
-    KR_TRY(kr_objects_find(s, &template, 1, &objects, &count, err));
+    KR_TRY(kr_objects_find(s, template, attrs, &objects, &count, err));
     status = count > 0 ? add_entries(s, objects, count, err) : KR_OK;
     free(objects);
-    KR_TRY(status);
+    return status;
+}
+
+/* A token that went away during the search shows as an empty one: it is asked again at the end. */
+enum kr_status kr_keys_load(struct kr_session *s, struct kr_error *err)
+{
+    CK_OBJECT_CLASS secret = CKO_SECRET_KEY, private = CKO_PRIVATE_KEY;
+    CK_KEY_TYPE rsa = CKK_RSA;
+    CK_ATTRIBUTE secret_keys = {CKA_CLASS, &secret, sizeof(secret)};
+    CK_ATTRIBUTE rsa_keys[] = {{CKA_CLASS, &private, sizeof(private)},
+                               {CKA_KEY_TYPE, &rsa, sizeof(rsa)}};
+
+    kr_keys_forget(s);
+    KR_TRY(add_matches(s, &secret_keys, 1, err));
+    KR_TRY(add_matches(s, rsa_keys, 2, err));
     KR_TRY(kr_session_alive(s, err));
     if (s->key_count > 0)
         qsort(s->keys, s->key_count, sizeof(*s->keys), compare_entries);
     s->keys_known = s->keys_fresh = true;
+    s->searches++;
     return KR_OK;
 }
 
@@ -191,12 +204,12 @@ enum kr_status kr_keys_find(struct kr_session *s, const struct kr_object_id *id,
         key = lookup(s, id);
     }
     if (!key) {
-        kr_fail(err, KR_NOT_FOUND, "the token has no secret key with id %s", text);
+        kr_fail(err, KR_NOT_FOUND, "the token has no key with id %s", text);
         kr_hint(err, "see the keys it has: p11keyring master list");
         return KR_NOT_FOUND;
     }
     if (key + 1 < s->keys + s->key_count && compare_ids(&key[1].id, id) == 0) {
-        kr_fail(err, KR_REFUSED, "the token has several secret keys with id %s", text);
+        kr_fail(err, KR_REFUSED, "the token has several keys with id %s", text);
         kr_hint(err, "give the others another id: pkcs11-tool --set-id");
         return KR_REFUSED;
     }
@@ -207,10 +220,31 @@ enum kr_status kr_keys_find(struct kr_session *s, const struct kr_object_id *id,
 /* --- attributes ---------------------------------------------------------------------------------
  */
 
+static const char *find_kind_problem(const struct kr_master_info *info)
+{
+    switch (info->kind) {
+    case KR_KIND_AES:
+        if (info->bits != 256)
+            return "it is no AES-256 key";
+        if (!(info->can_encrypt && info->can_decrypt) && !(info->can_wrap && info->can_unwrap))
+            return "it may neither encrypt and decrypt nor wrap and unwrap";
+        return NULL;
+    case KR_KIND_RSA:
+        if (!info->can_decrypt)
+            return "it may not decrypt (CKA_DECRYPT is false)";
+        if (!info->can_sign)
+            return "it may not sign (CKA_SIGN is false), and what is wrapped for a public key "
+                   "proves no origin without a signature";
+        if (info->bits && (info->bits < KR_RSA_BITS_MIN || info->bits > KR_RSA_BITS_MAX))
+            return "it is an RSA key of fewer than 3072 or more than 4096 bits";
+        return NULL;
+    default:
+        return "it is no AES-256 key and no RSA key";
+    }
+}
+
 static const char *find_problem(const struct kr_master_info *info)
 {
-    if (!info->is_aes256)
-        return "it is no AES-256 key";
     if (info->id.len == 0)
         return "its CKA_ID is missing or longer than 32 bytes";
     if (!info->on_token)
@@ -224,47 +258,75 @@ static const char *find_problem(const struct kr_master_info *info)
     if (!info->never_extractable || !info->always_sensitive)
         return "it was not generated in the token or was extractable once (CKA_NEVER_EXTRACTABLE "
                "and CKA_ALWAYS_SENSITIVE must be true)";
-    if (!(info->can_encrypt && info->can_decrypt) && !(info->can_wrap && info->can_unwrap))
-        return "it may neither encrypt and decrypt nor wrap and unwrap";
-    return NULL;
+    if (info->always_authenticate)
+        return "it wants the PIN again for each use (CKA_ALWAYS_AUTHENTICATE is true)";
+    return find_kind_problem(info);
+}
+
+/* CKA_VALUE_LEN of an AES key, or the modulus of an RSA key. */
+static unsigned count_bits(enum kr_key_kind kind, const CK_ATTRIBUTE *attr, const uint8_t *bytes)
+{
+    CK_ULONG len = attr->ulValueLen;
+    unsigned bits;
+
+    if (len == CK_UNAVAILABLE_INFORMATION || len == 0)
+        return 0;
+    if (kind == KR_KIND_AES) {
+        CK_ULONG value_len;
+
+        memcpy(&value_len, bytes, sizeof(value_len));
+        return len == sizeof(value_len) ? 8 * (unsigned)value_len : 0;
+    }
+    for (; len > 0 && *bytes == 0; bytes++)
+        len--;
+    bits = 8 * (unsigned)len;
+    for (unsigned top = 0x80; bits > 0 && !(*bytes & top); top >>= 1)
+        bits--;
+    return bits;
 }
 
 enum kr_status kr_key_read(struct kr_session *s, const struct kr_key_entry *key,
                            struct kr_master_info *ret, struct kr_error *err)
 {
-    struct kr_master_info info = {.id = key->id};
-    CK_ULONG value_len = 0;
-    CK_BBOOL flags[11] = {0};
-    static const CK_ATTRIBUTE_TYPE types[11] = {CKA_TOKEN,
-                                                CKA_PRIVATE,
-                                                CKA_SENSITIVE,
-                                                CKA_EXTRACTABLE,
-                                                CKA_NEVER_EXTRACTABLE,
-                                                CKA_ALWAYS_SENSITIVE,
-                                                CKA_LOCAL,
-                                                CKA_ENCRYPT,
-                                                CKA_DECRYPT,
-                                                CKA_WRAP,
-                                                CKA_UNWRAP};
-    bool *const fields[11] = {&info.on_token,    &info.is_private,        &info.sensitive,
-                              &info.extractable, &info.never_extractable, &info.always_sensitive,
-                              &info.local,       &info.can_encrypt,       &info.can_decrypt,
-                              &info.can_wrap,    &info.can_unwrap};
-    CK_ATTRIBUTE attrs[13];
+    enum { FLAGS = 13 };
+    struct kr_master_info info = {.id = key->id, .kind = key->kind};
+    uint8_t size[1025] = {0}; /* RSA up to 8192 bits, so that a key that is too long is told */
+    CK_BBOOL flags[FLAGS] = {0};
+    const struct {
+        CK_ATTRIBUTE_TYPE type;
+        bool *field;
+    } of[FLAGS] = {
+        {CKA_EXTRACTABLE, &info.extractable},
+        {CKA_TOKEN, &info.on_token},
+        {CKA_PRIVATE, &info.is_private},
+        {CKA_SENSITIVE, &info.sensitive},
+        {CKA_NEVER_EXTRACTABLE, &info.never_extractable},
+        {CKA_ALWAYS_SENSITIVE, &info.always_sensitive},
+        {CKA_LOCAL, &info.local},
+        {CKA_ENCRYPT, &info.can_encrypt},
+        {CKA_DECRYPT, &info.can_decrypt},
+        {CKA_WRAP, &info.can_wrap},
+        {CKA_UNWRAP, &info.can_unwrap},
+        {CKA_SIGN, &info.can_sign},
+        {CKA_ALWAYS_AUTHENTICATE, &info.always_authenticate},
+    };
+    CK_ATTRIBUTE attrs[FLAGS + 2];
     CK_RV rv;
 
-    flags[3] = CK_TRUE; /* a key that does not say is taken as extractable */
-    for (size_t i = 0; i < 11; i++)
-        attrs[i] = (CK_ATTRIBUTE){types[i], &flags[i], sizeof(flags[i])};
-    attrs[11] = (CK_ATTRIBUTE){CKA_VALUE_LEN, &value_len, sizeof(value_len)};
-    attrs[12] = (CK_ATTRIBUTE){CKA_LABEL, info.label, sizeof(info.label) - 1};
-    rv = get_attributes(s, key->handle, attrs, 13);
+    flags[0] = CK_TRUE; /* a key that does not say is taken as extractable */
+    for (size_t i = 0; i < FLAGS; i++)
+        attrs[i] = (CK_ATTRIBUTE){of[i].type, &flags[i], sizeof(flags[i])};
+    attrs[FLAGS] = (CK_ATTRIBUTE){CKA_LABEL, info.label, sizeof(info.label) - 1};
+    attrs[FLAGS + 1] = (CK_ATTRIBUTE){key->kind == KR_KIND_RSA ? CKA_MODULUS : CKA_VALUE_LEN, size,
+                                      key->kind == KR_KIND_RSA ? sizeof(size) : sizeof(CK_ULONG)};
+    rv = get_attributes(s, key->handle, attrs, FLAGS + 2);
     if (rv != CKR_OK)
         return kr_ckr_fail(err, "C_GetAttributeValue", rv);
-    for (size_t i = 0; i < 11; i++)
-        *fields[i] = flags[i] == CK_TRUE;
-    info.is_aes256 = key->is_aes && value_len == 32;
-    info.label[has_value(&attrs[12], sizeof(info.label) - 1) ? attrs[12].ulValueLen : 0] = '\0';
+    for (size_t i = 0; i < FLAGS; i++)
+        *of[i].field = flags[i] == CK_TRUE;
+    info.bits = count_bits(key->kind, &attrs[FLAGS + 1], size);
+    info.label[has_value(&attrs[FLAGS], sizeof(info.label) - 1) ? attrs[FLAGS].ulValueLen : 0] =
+        '\0';
     info.problem = find_problem(&info);
     *ret = info;
     return KR_OK;

@@ -38,8 +38,8 @@ static enum kr_status run_generate(struct kr_session *s, void *data, struct kr_e
     KR_TRY(kr_key_generate(s, args->label, KR_KEY_CRYPTS, mechanism_type(args->mode), &args->id,
                            &handle, err));
     args->made = true;
-    status = kr_key_check_new(s, handle, &args->id, &info, err);
-    if (status != KR_OK && P11(s, C_DestroyObject, s->handle, handle) == CKR_OK)
+    status = kr_key_check_new(s, handle, KR_KIND_AES, &args->id, &info, err);
+    if (status != KR_OK && kr_key_destroy(s, handle, KR_KIND_AES, &args->id) == CKR_OK)
         args->made = false;
     return status;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
- * What a worker knows of its token: module, slot, session, and the handles of secret keys. Owned by
+ * What a worker knows of its token: module, slot, session, and the handles of keys. Owned by
  * the worker thread; everything here runs on it.
  */
 #ifndef P11K_PKCS11_SESSION_H
@@ -12,7 +12,7 @@
 struct kr_key_entry {
     CK_OBJECT_HANDLE handle;
     struct kr_object_id id; /* empty when the key has none, or one that is too long for us */
-    bool is_aes;
+    enum kr_key_kind kind;
     bool checked; /* it may serve as a master key: its attributes were read */
 };
 
@@ -81,7 +81,8 @@ KR_MUST_USE enum kr_status kr_objects_find(struct kr_session *session, CK_ATTRIB
 /* --- keys (objects.c) ---------------------------------------------------------------------------
  */
 
-/* Searches the token for secret keys, once; afterwards the handles are known. */
+/* Searches the token for secret keys and RSA private keys, once; afterwards the handles are known.
+ */
 KR_MUST_USE enum kr_status kr_keys_load(struct kr_session *session, struct kr_error *err);
 void kr_keys_forget(struct kr_session *session);
 
@@ -111,32 +112,26 @@ KR_MUST_USE enum kr_status kr_key_generate(struct kr_session *session, const cha
                                            struct kr_object_id *ret_id, CK_OBJECT_HANDLE *ret,
                                            struct kr_error *err);
 
+/* The same for an RSA key pair that decrypts and signs; *ret is the private key. */
+KR_MUST_USE enum kr_status kr_key_pair_generate(struct kr_session *session, const char *label,
+                                                struct kr_object_id *ret_id, CK_OBJECT_HANDLE *ret,
+                                                struct kr_error *err);
+
 /* Reads a key that was just generated and sees that it came out as asked. */
 KR_MUST_USE enum kr_status kr_key_check_new(struct kr_session *session, CK_OBJECT_HANDLE handle,
-                                            const struct kr_object_id *id,
+                                            enum kr_key_kind kind, const struct kr_object_id *id,
                                             struct kr_master_info *ret, struct kr_error *err);
+
+/* Destroys a key, and the public half of a key pair. The known handles are forgotten. */
+CK_RV kr_key_destroy(struct kr_session *session, CK_OBJECT_HANDLE handle, enum kr_key_kind kind,
+                     const struct kr_object_id *id);
 
 /* The id in hexadecimal, for messages. `ret` holds KR_ID_TEXT bytes. */
 enum { KR_ID_TEXT = 2 * KR_OBJECT_ID_MAX + 1 };
 void kr_id_text(const struct kr_object_id *id, char *ret);
 
-/* --- wrapping (mechanism.c) ---------------------------------------------------------------------
+/* --- random (mechanism.c) -----------------------------------------------------------------------
  */
-
-KR_MUST_USE enum kr_status kr_wrap_with(struct kr_session *session, CK_OBJECT_HANDLE master,
-                                        const struct kr_object_id *id,
-                                        enum kr_wrap_mechanism mechanism, const uint8_t *key,
-                                        uint8_t *ret_wrapped, size_t *ret_len,
-                                        struct kr_error *err);
-KR_MUST_USE enum kr_status kr_unwrap_with(struct kr_session *session, CK_OBJECT_HANDLE master,
-                                          const struct kr_object_id *id,
-                                          enum kr_wrap_mechanism mechanism, const uint8_t *wrapped,
-                                          size_t wrapped_len, uint8_t *ret_key,
-                                          struct kr_error *err);
-/* A round trip with a random key, and a damaged wrap that must be refused. */
-KR_MUST_USE enum kr_status kr_prove_with(struct kr_session *session, CK_OBJECT_HANDLE master,
-                                         const struct kr_object_id *id,
-                                         enum kr_wrap_mechanism mechanism, struct kr_error *err);
 
 /* The token's generator XOR OpenSSL's. */
 KR_MUST_USE enum kr_status kr_session_random(struct kr_session *session, uint8_t *ret, size_t len,

@@ -71,14 +71,20 @@ struct kr_object_id {
 
 bool kr_object_id_equal(const struct kr_object_id *a, const struct kr_object_id *b);
 
-/* What the token says of a secret key. `problem` is NULL when it may serve as a master key. */
+enum kr_key_kind { KR_KIND_OTHER, KR_KIND_AES, KR_KIND_RSA };
+
+/* What the token says of a secret key or an RSA private key. `problem` is NULL when it may serve as
+ * a master key. */
 struct kr_master_info {
     struct kr_object_id id;
     char label[128];
-    bool is_aes256, on_token, is_private, sensitive, extractable;
+    enum kr_key_kind kind;
+    unsigned bits; /* 0: the token does not tell */
+    bool on_token, is_private, sensitive, extractable;
     bool never_extractable, always_sensitive, local;
-    bool can_encrypt, can_decrypt, can_wrap, can_unwrap;
-    const char *problem; /* static text: why it is refused as a master key */
+    bool can_encrypt, can_decrypt, can_wrap, can_unwrap, can_sign;
+    bool always_authenticate; /* wants the PIN for each use */
+    const char *problem;      /* static text: why it is refused as a master key */
 };
 
 /* Formats of a wrapped sealing key; the numbers are stored in envelopes (docs/FORMAT.md). */
@@ -88,7 +94,8 @@ enum kr_wrap_mechanism {
     KR_WRAP_AES_KWP = 2,    /* C_WrapKey giving RFC 5649: 40 bytes for a 32-byte key */
     KR_WRAP_RSA_SHA256 = 3, /* RSAES-OAEP with SHA-256, signed in the token (PKCS #1 v1.5, SHA-256):
                                length u16 || ciphertext || signature, see pkcs11/rsa.c */
-    KR_WRAP_RSA_SHA1 = 4    /* the same with SHA-1 in OAEP, for tokens that know no other */
+    KR_WRAP_RSA_SHA1 = 4,   /* the same with SHA-1 in OAEP, for tokens that know no other */
+    KR_WRAP_RSA = 255       /* only as a wish: either of the two */
 };
 
 #define KR_SEALING_KEY_BYTES 32
@@ -138,15 +145,17 @@ void kr_token_get_stats(const struct kr_token *token, struct kr_token_stats *ret
 /* --- master keys; each call logs in when needed ------------------------------------------------
  */
 
-/* Generates an AES-256 key in the token: CKA_TOKEN, CKA_PRIVATE, CKA_SENSITIVE, not
- * CKA_EXTRACTABLE, with the usages that the mechanism `wish` needs and no other (KR_WRAP_AUTO: the
- * first of AES-GCM, AES-KWP that works). CKA_ID is a fresh UUID. The new key is checked like any
- * other and proven with that mechanism before KR_OK; a key that fails is destroyed. */
+/* Generates a key in the token: CKA_TOKEN, CKA_PRIVATE, CKA_SENSITIVE, not CKA_EXTRACTABLE, with
+ * the usages that the mechanism `wish` needs and no other (KR_WRAP_AUTO: the first that works of
+ * AES-GCM and AES-KWP, each with an AES-256 key, then RSA with a pair of 3072 bits). CKA_ID is a
+ * fresh UUID. The new key is checked like any other and proven before KR_OK; a key that fails is
+ * destroyed. */
 KR_MUST_USE enum kr_status kr_master_generate(struct kr_token *token, const char *label,
                                               enum kr_wrap_mechanism wish,
                                               struct kr_master_info *ret, struct kr_error *err);
 
-/* Every AES secret key on the token, also those that cannot serve: *ret is malloc'ed. */
+/* Every AES key on the token, also those that cannot serve, and the RSA private keys that can serve
+ * or are labelled as ours: *ret is malloc'ed. */
 KR_MUST_USE enum kr_status kr_master_list(struct kr_token *token, struct kr_master_info **ret,
                                           size_t *ret_count, struct kr_error *err);
 
@@ -155,19 +164,20 @@ KR_MUST_USE enum kr_status kr_master_find_uri(struct kr_token *token, const char
                                               struct kr_master_info *ret, struct kr_error *err);
 
 /* Finds and checks the key that a keystore names; the token is searched once per connection and
- * the handles are kept. KR_NOT_FOUND, KR_REFUSED (extractable, not private, not AES-256, two keys
- * with this id). */
+ * the handles are kept. KR_NOT_FOUND, KR_REFUSED (extractable, not private, neither AES-256 nor RSA
+ * of 3072 to 4096 bits, two keys with this id). */
 KR_MUST_USE enum kr_status kr_master_find(struct kr_token *token, const struct kr_object_id *id,
                                           struct kr_master_info *ret, struct kr_error *err);
 
-/* Proves `wish` (or with KR_WRAP_AUTO the first of AES-GCM, AES-KWP that works) by wrapping and
+/* Proves `wish` (or with KR_WRAP_AUTO the first that works with this key) by wrapping and
  * unwrapping a random key under the master key and comparing, and by seeing that a damaged wrap is
  * refused. KR_REFUSED when none works; the text says what the token answered to each. */
 KR_MUST_USE enum kr_status kr_master_prove(struct kr_token *token, const struct kr_object_id *id,
                                            enum kr_wrap_mechanism wish, enum kr_wrap_mechanism *ret,
                                            struct kr_error *err);
 
-/* Destroys the one AES key with this id in the token, for good. KR_NOT_FOUND, KR_REFUSED (two). */
+/* Destroys the one key with this id in the token, and its public half, for good. KR_NOT_FOUND,
+ * KR_REFUSED (two). */
 KR_MUST_USE enum kr_status kr_master_destroy(struct kr_token *token, const struct kr_object_id *id,
                                              struct kr_error *err);
 
@@ -192,7 +202,8 @@ KR_MUST_USE enum kr_status kr_master_unwrap(struct kr_token *token, const struct
 KR_MUST_USE enum kr_status kr_token_random(struct kr_token *token, uint8_t *ret, size_t len,
                                            struct kr_error *err);
 
-/* "aes-gcm", "aes-kwp", "auto"; NULL / false for unknown. */
+/* "aes-gcm", "aes-kwp", "rsa-oaep-sha256", "rsa-oaep-sha1", and the wishes "auto" and "rsa-oaep";
+ * NULL / false for unknown. */
 const char *kr_wrap_mechanism_name(enum kr_wrap_mechanism mechanism);
 bool kr_wrap_mechanism_parse(const char *name, enum kr_wrap_mechanism *ret);
 

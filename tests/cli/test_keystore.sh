@@ -129,7 +129,7 @@ flipped() {
         # A flip in the name of a master key leads to one that the token has not.
         case $rc in
         0) equal "$before" "$(<"$OUT")" "keys after a flip at $offset" ;;
-        3) contains "$ERR" "the token has no secret key with id" ;;
+        3) contains "$ERR" "the token has no key with id" ;;
         6) told=$((told + 1)) ;;
         *) die "a flip at $offset gives exit code $rc: $(<"$ERR")" ;;
         esac

@@ -122,7 +122,7 @@ check "refused: truncated keystore" refuses truncated "keystore"
 check "refused: empty keystore" refuses emptied "keystore"
 check "refused: edited envelope" refuses edited "keystore"
 check "refused: another keyring's keystore" refuses foreign_keystore 'belongs to keyring "foreign"'
-check "refused: no master key on the token" refuses no_master_key "has no secret key with id"
+check "refused: no master key on the token" refuses no_master_key "has no key with id"
 check "refused: extractable master key" refuses extractable_master "cannot be a master key"
 check "refused: master key that is not private" refuses public_master "cannot be a master key"
 check "refused: another master key with the same id" refuses another_master "master key"

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * Wrapping a sealing key by each mechanism (docs/FORMAT.md): mechanism.c has the choice and the
+ * proof, aes.c and rsa.c the mechanisms. Everything runs on a worker.
+ */
+#ifndef P11K_PKCS11_WRAPPING_H
+#define P11K_PKCS11_WRAPPING_H
+
+#include "pkcs11/session.h"
+
+/* NSS answers a length query with too little: every output buffer is larger than any answer. */
+enum { KR_WRAP_BUFFER = 1024 };
+
+KR_MUST_USE enum kr_status kr_wrap_with(struct kr_session *session, CK_OBJECT_HANDLE master,
+                                        const struct kr_object_id *id,
+                                        enum kr_wrap_mechanism mechanism, const uint8_t *key,
+                                        uint8_t *ret_wrapped, size_t *ret_len,
+                                        struct kr_error *err);
+KR_MUST_USE enum kr_status kr_unwrap_with(struct kr_session *session, CK_OBJECT_HANDLE master,
+                                          const struct kr_object_id *id,
+                                          enum kr_wrap_mechanism mechanism, const uint8_t *wrapped,
+                                          size_t wrapped_len, uint8_t *ret_key,
+                                          struct kr_error *err);
+
+/* A round trip with a random key, and a damaged wrap that must be refused. */
+KR_MUST_USE enum kr_status kr_prove_with(struct kr_session *session, CK_OBJECT_HANDLE master,
+                                         const struct kr_object_id *id,
+                                         enum kr_wrap_mechanism mechanism, struct kr_error *err);
+
+/* --- the mechanisms -----------------------------------------------------------------------------
+ */
+
+KR_MUST_USE enum kr_status kr_gcm_wrap(struct kr_session *session, CK_OBJECT_HANDLE master,
+                                       const struct kr_object_id *id, const uint8_t *key,
+                                       uint8_t *ret_wrapped, size_t *ret_len, struct kr_error *err);
+KR_MUST_USE enum kr_status kr_gcm_unwrap(struct kr_session *session, CK_OBJECT_HANDLE master,
+                                         const struct kr_object_id *id, const uint8_t *wrapped,
+                                         size_t wrapped_len, uint8_t *ret_key,
+                                         struct kr_error *err);
+
+KR_MUST_USE enum kr_status kr_kwp_wrap(struct kr_session *session, CK_OBJECT_HANDLE master,
+                                       const uint8_t *key, uint8_t *ret_wrapped, size_t *ret_len,
+                                       struct kr_error *err);
+KR_MUST_USE enum kr_status kr_kwp_unwrap(struct kr_session *session, CK_OBJECT_HANDLE master,
+                                         const uint8_t *wrapped, size_t wrapped_len,
+                                         uint8_t *ret_key, struct kr_error *err);
+
+/* `mechanism` is one of the two of RSA. */
+KR_MUST_USE enum kr_status kr_rsa_wrap(struct kr_session *session, CK_OBJECT_HANDLE master,
+                                       const struct kr_object_id *id,
+                                       enum kr_wrap_mechanism mechanism, const uint8_t *key,
+                                       uint8_t *ret_wrapped, size_t *ret_len, struct kr_error *err);
+KR_MUST_USE enum kr_status kr_rsa_unwrap(struct kr_session *session, CK_OBJECT_HANDLE master,
+                                         const struct kr_object_id *id,
+                                         enum kr_wrap_mechanism mechanism, const uint8_t *wrapped,
+                                         size_t wrapped_len, uint8_t *ret_key,
+                                         struct kr_error *err);
+
+/* --- what they share ----------------------------------------------------------------------------
+ */
+
+/* The failure of a call that unwraps: KR_INTEGRITY for the values by which modules say that a wrap
+ * is not genuine. A lost token is told apart afterwards, when the failed job asks whether the token
+ * still answers (kr_session_run). */
+enum kr_status kr_fail_unwrap(const char *function, CK_RV rv, struct kr_error *err);
+
+/* A wrap of a length that its mechanism cannot have made: KR_INTEGRITY. */
+enum kr_status kr_fail_wrapped_length(size_t len, size_t right, struct kr_error *err);
+
+/* A token that gave something else than the standard says: KR_REFUSED. */
+enum kr_status kr_fail_format(const char *function, CK_ULONG len, struct kr_error *err);
+
+#endif
