@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,26 +42,52 @@ void mock_setup(const char *folder)
 
 void mock_rules(const char *fmt, ...)
 {
-    char text[1024];
+    char *text = NULL;
     va_list args;
 
     va_start(args, fmt);
-    vsnprintf(text, sizeof(text), fmt, args);
+    if (vasprintf(&text, fmt, args) < 0)
+        fail("mock rules");
     va_end(args);
     replace_file(getenv("P11K_MOCK_CONTROL"), text);
+    free(text);
 }
 
-uint64_t mock_calls(const char *name)
+static FILE *open_counts(void)
 {
-    struct mock_count count;
-    uint64_t calls = 0;
     FILE *file = fopen(getenv("P11K_MOCK_COUNTS"), "re");
 
     if (!file)
         fail("mock counters");
-    while (fread(&count, sizeof(count), 1, file) == 1)
-        if (strcmp(count.name, name) == 0)
-            calls = count.calls;
+    return file;
+}
+
+uint64_t mock_calls(const char *name)
+{
+    FILE *file = open_counts();
+    struct mock_count count = {.calls = 0};
+    bool any = false, found = false;
+
+    while (!found && fread(&count, sizeof(count), 1, file) == 1) {
+        any = true;
+        found = strncmp(count.name, name, sizeof(count.name)) == 0;
+    }
     fclose(file);
-    return calls;
+    if (any && !found) {
+        fprintf(stderr, "the mock has no counter '%s'\n", name);
+        abort();
+    }
+    return found ? count.calls : 0;
+}
+
+void mock_each_function(void (*visit)(const char *name, uint64_t calls, void *context),
+                        void *context)
+{
+    FILE *file = open_counts();
+    struct mock_count count;
+
+    while (fread(&count, sizeof(count), 1, file) == 1)
+        if (strncmp(count.name, "C_", 2) == 0 && count.calls > 0)
+            visit(count.name, count.calls, context);
+    fclose(file);
 }

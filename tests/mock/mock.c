@@ -3,210 +3,138 @@
  * A PKCS#11 module that forwards every function to a real one, counts the calls, and misbehaves as
  * the rules say: see control.h.
  */
-#include "control.h"
-#include "functions.h"
-
-#include <p11-kit/pkcs11.h>
+#include "mock.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <pthread.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
-enum { RULES_MAX = 32, HANG_POLL_MS = 5 };
+enum { HANG_POLL_MS = 5 };
 
-struct rule {
-    char action[8], name[32];
-    unsigned long value, from, times;
-    unsigned long seen; /* calls since the rule was read */
-};
-
-#define X(name, params, args) INDEX_##name,
-enum index { MOCK_FUNCTIONS(X) INDEX_C_GetFunctionList, INDEX_dlopen, INDEX_COUNT };
-#undef X
-#define X(name, params, args) #name,
-static const char *const names[] = {MOCK_FUNCTIONS(X) "C_GetFunctionList", "dlopen"};
-#undef X
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct rule rules[RULES_MAX];
-static size_t rule_count;
-static struct stat rules_read;
-static struct mock_count *counts;
-static CK_FUNCTION_LIST *real;
+CK_FUNCTION_LIST *mock_real;
+static CK_FUNCTION_LIST list, below; /* what callers get; the layers above the real module */
 
 static void pause_ms(unsigned long ms)
 {
     struct timespec time = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
 
-    nanosleep(&time, NULL);
+    if (ms > 0)
+        nanosleep(&time, NULL);
 }
 
-/* --- counters -----------------------------------------------------------------------------------
+/* --- before a call is forwarded -----------------------------------------------------------------
  */
 
-static void map_counts(const char *path)
+static void hang(CK_SLOT_ID slot, const char *name)
 {
-    const size_t size = INDEX_COUNT * sizeof(*counts);
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    void *map = MAP_FAILED;
+    struct mock_rule rule;
+    long unused;
 
-    if (fd >= 0 && ftruncate(fd, (off_t)size) == 0)
-        map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (fd >= 0)
-        close(fd);
-    if (map == MAP_FAILED)
+    if (!mock_rule_due("hang", slot, name, &unused))
         return;
-    counts = map;
-    for (int i = 0; i < INDEX_COUNT; i++)
-        strncpy(counts[i].name, names[i], sizeof(counts[i].name) - 1);
-}
-
-/* A test may move on to another file of counters. */
-static void count_call(enum index index)
-{
-    static char mapped[512];
-    const char *path = getenv("P11K_MOCK_COUNTS");
-
-    pthread_mutex_lock(&lock);
-    if (path && strcmp(path, mapped) != 0) {
-        snprintf(mapped, sizeof(mapped), "%s", path);
-        map_counts(path);
-    }
-    if (counts)
-        __atomic_add_fetch(&counts[index].calls, 1, __ATOMIC_RELAXED);
-    pthread_mutex_unlock(&lock);
-}
-
-/* --- rules --------------------------------------------------------------------------------------
- */
-
-static void read_rules(const char *path)
-{
-    FILE *file = fopen(path, "re");
-    char line[256];
-
-    rule_count = 0;
-    while (file && rule_count < RULES_MAX && fgets(line, sizeof(line), file)) {
-        struct rule rule = {.from = 1, .times = ~0UL};
-
-        if (sscanf(line, "%7s %31s %li %lu %lu", rule.action, rule.name, (long *)&rule.value,
-                   &rule.from, &rule.times) >= 2)
-            rules[rule_count++] = rule;
-    }
-    if (file)
-        fclose(file);
-}
-
-/* Under the lock. */
-static void refresh_rules(void)
-{
-    const char *path = getenv("P11K_MOCK_CONTROL");
-    struct stat now;
-
-    if (!path || stat(path, &now) != 0)
-        return;
-    if (now.st_ino == rules_read.st_ino && now.st_size == rules_read.st_size &&
-        now.st_mtim.tv_sec == rules_read.st_mtim.tv_sec &&
-        now.st_mtim.tv_nsec == rules_read.st_mtim.tv_nsec)
-        return;
-    rules_read = now;
-    read_rules(path);
-}
-
-/* Under the lock. */
-static struct rule *find_rule(const char *action, const char *name)
-{
-    for (size_t i = 0; i < rule_count; i++)
-        if (strcmp(rules[i].action, action) == 0 && strcmp(rules[i].name, name) == 0)
-            return &rules[i];
-    return NULL;
-}
-
-/* The value of a rule, or 0 without one. */
-static unsigned long rule_value(const char *action, const char *name)
-{
-    const struct rule *rule;
-    unsigned long value;
-
-    pthread_mutex_lock(&lock);
-    refresh_rules();
-    rule = find_rule(action, name);
-    value = rule ? rule->value : 0;
-    pthread_mutex_unlock(&lock);
-    return value;
-}
-
-static bool must_hang(const char *name)
-{
-    bool hang;
-
-    pthread_mutex_lock(&lock);
-    refresh_rules();
-    hang = find_rule("hang", name);
-    pthread_mutex_unlock(&lock);
-    return hang;
-}
-
-static CK_RV planned_failure(const char *name)
-{
-    struct rule *rule;
-    CK_RV rv = CKR_OK;
-
-    pthread_mutex_lock(&lock);
-    refresh_rules();
-    rule = find_rule("fail", name);
-    if (rule) {
-        rule->seen++;
-        if (rule->seen >= rule->from && rule->seen - rule->from < rule->times)
-            rv = rule->value;
-    }
-    pthread_mutex_unlock(&lock);
-    return rv;
-}
-
-/* What happens before a call is forwarded; CKR_OK when it is to be. */
-static CK_RV before(enum index index)
-{
-    const char *name = names[index];
-
-    count_call(index);
-    while (must_hang(name))
+    while (mock_rules_of("hang", slot, name, &rule, 1) > 0) {
         pause_ms(HANG_POLL_MS);
-    pause_ms(rule_value("delay", name));
-    return planned_failure(name);
+        mock_rules_refresh();
+    }
+}
+
+static CK_RV meet_chaos(CK_SLOT_ID slot, const char *name, CK_SESSION_HANDLE session)
+{
+    struct mock_fault fault;
+
+    if (!mock_chaos(slot, name, &fault))
+        return CKR_OK;
+    mock_count(INDEX_injected);
+    pause_ms(fault.delay_ms);
+    if (fault.lose_session && session != CK_INVALID_HANDLE)
+        mock_lose_session(session);
+    return fault.ckr;
+}
+
+/* A slot or token that is gone takes its sessions along. */
+static CK_RV check_presence(enum mock_index index, CK_SLOT_ID slot, bool in_session)
+{
+    bool slot_gone;
+
+    if (slot == MOCK_NO_SLOT)
+        return CKR_OK;
+    slot_gone = mock_rule("slot-gone", slot);
+    if (!slot_gone && !mock_rule("token-gone", slot))
+        return CKR_OK;
+    mock_lose_sessions_in(slot);
+    if (in_session)
+        return CKR_DEVICE_REMOVED;
+    if (slot_gone)
+        return CKR_SLOT_ID_INVALID;
+    return index == INDEX_C_GetSlotInfo ? CKR_OK : CKR_TOKEN_NOT_PRESENT;
+}
+
+/* CKR_OK when the call is to be forwarded. */
+static CK_RV before(enum mock_index index, CK_SLOT_ID slot, CK_SESSION_HANDLE session)
+{
+    const char *name = mock_name(index);
+    long value = 0;
+    CK_RV rv;
+
+    mock_count(index);
+    mock_rules_refresh();
+    hang(slot, name);
+    if (mock_rule_due("delay", slot, name, &value))
+        pause_ms((unsigned long)value);
+    if (mock_rule_due("fail", slot, name, &value)) {
+        mock_count(INDEX_injected);
+        return (CK_RV)value;
+    }
+    rv = meet_chaos(slot, name, session);
+    if (rv != CKR_OK)
+        return rv;
+    if (session != CK_INVALID_HANDLE && mock_rule_due("lose-session", slot, name, &value)) {
+        mock_count(INDEX_injected);
+        mock_lose_session(session);
+    }
+    return check_presence(index, slot, session != CK_INVALID_HANDLE);
 }
 
 /* --- forwarding ---------------------------------------------------------------------------------
  */
 
-#define X(name, params, args)                                                                      \
+#define FORWARD(name, params, args, slot, session)                                                 \
     static CK_RV mock_##name params                                                                \
     {                                                                                              \
-        CK_RV rv = before(INDEX_##name);                                                           \
+        CK_RV rv;                                                                                  \
                                                                                                    \
-        return rv == CKR_OK ? real->name args : rv;                                                \
+        mock_enter();                                                                              \
+        rv = before(INDEX_##name, slot, session);                                                  \
+        if (rv == CKR_OK) {                                                                        \
+            mock_forward_begin();                                                                  \
+            rv = below.name args;                                                                  \
+            mock_forward_end();                                                                    \
+        }                                                                                          \
+        mock_leave();                                                                              \
+        return rv;                                                                                 \
     }
-MOCK_FUNCTIONS(X)
+
+#define X(name, params, args) FORWARD(name, params, args, MOCK_NO_SLOT, CK_INVALID_HANDLE)
+MOCK_PLAIN_FUNCTIONS(X)
+#undef X
+#define X(name, params, args) FORWARD(name, params, args, a, CK_INVALID_HANDLE)
+MOCK_SLOT_FUNCTIONS(X)
+#undef X
+#define X(name, params, args) FORWARD(name, params, args, mock_slot_of(a), a)
+MOCK_SESSION_FUNCTIONS(X)
 #undef X
 
-static CK_RV token_info_with_flags(CK_SLOT_ID slot, CK_TOKEN_INFO *info)
+/* --- loading ------------------------------------------------------------------------------------
+ */
+
+/* Another thread of the parent may have held a lock. */
+static void after_fork(void)
 {
-    CK_RV rv = mock_C_GetTokenInfo(slot, info);
-
-    if (rv == CKR_OK)
-        info->flags |= rule_value("flags", "C_GetTokenInfo");
-    return rv;
+    mock_rules_after_fork();
+    mock_counts_after_fork();
+    mock_sessions_after_fork();
 }
-
-static CK_FUNCTION_LIST list;
 
 static bool load_real(void)
 {
@@ -216,22 +144,29 @@ static bool load_real(void)
 
     if (handle)
         *(void **)&get_list = dlsym(handle, "C_GetFunctionList");
-    return get_list && get_list(&real) == CKR_OK;
+    if (!get_list || get_list(&mock_real) != CKR_OK)
+        return false;
+    below = *mock_real;
+    mock_layer_objects(&below);
+    mock_layer_mechanisms(&below);
+    mock_layer_login(&below);
+    mock_layer_sessions(&below);
+    mock_layer_output(&below);
+    return true;
 }
 
 __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST **ret)
 {
-    CK_RV rv = before(INDEX_C_GetFunctionList);
+    CK_RV rv = before(INDEX_C_GetFunctionList, MOCK_NO_SLOT, CK_INVALID_HANDLE);
 
     if (rv != CKR_OK)
         return rv;
-    if (!real && !load_real())
+    if (!mock_real && !load_real())
         return CKR_GENERAL_ERROR;
-    list.version = real->version;
+    list.version = mock_real->version;
 #define X(name, params, args) list.name = mock_##name;
     MOCK_FUNCTIONS(X)
 #undef X
-    list.C_GetTokenInfo = token_info_with_flags;
     list.C_GetFunctionList = C_GetFunctionList;
     *ret = &list;
     return CKR_OK;
@@ -239,5 +174,6 @@ __attribute__((visibility("default"))) CK_RV C_GetFunctionList(CK_FUNCTION_LIST 
 
 __attribute__((constructor)) static void loaded(void)
 {
-    before(INDEX_dlopen);
+    pthread_atfork(NULL, NULL, after_fork);
+    before(INDEX_dlopen, MOCK_NO_SLOT, CK_INVALID_HANDLE);
 }
