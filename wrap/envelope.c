@@ -110,7 +110,7 @@ static enum kr_status parse_wrap(struct reader *reader, struct kr_envelope_heade
 {
     struct kr_wrap wrap = {0};
     const uint8_t *mechanism = take(reader, 1);
-    if (!mechanism || !kr_wrap_mechanism_name(*mechanism) || *mechanism == KR_WRAP_AUTO)
+    if (!mechanism || *mechanism < KR_WRAP_AES_GCM || *mechanism > KR_WRAP_RSA_SHA1)
         return fail_damaged(err, "a wrap's mechanism is unknown");
     wrap.mechanism = *mechanism;
     KR_TRY(parse_master_id(reader, &wrap.master_id, err));

@@ -19,7 +19,7 @@ static void check_header(const struct kr_envelope_header *header, const uint8_t 
     insist(header->wrap_count >= 1 && header->wrap_count <= KR_ENVELOPE_WRAPS_MAX);
     for (size_t i = 0; i < header->wrap_count; i++) {
         const struct kr_wrap *wrap = &header->wraps[i];
-        insist(wrap->mechanism != KR_WRAP_AUTO && kr_wrap_mechanism_name(wrap->mechanism));
+        insist(wrap->mechanism >= KR_WRAP_AES_GCM && wrap->mechanism <= KR_WRAP_RSA_SHA1);
         insist(wrap->master_id.len >= 1 && wrap->master_id.len <= KR_OBJECT_ID_MAX);
         insist(wrap->wrapped_len >= 1 && wrap->wrapped_len <= KR_WRAPPED_MAX);
         insist(wrap->wrapped > data && wrap->wrapped + wrap->wrapped_len < data + size);

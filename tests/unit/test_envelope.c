@@ -196,11 +196,25 @@ static char *read_document(void)
 static void test_document_has_the_vectors(void **state)
 {
     (void)state;
-    static const char *const vectors[] = {
-        VECTOR_MASTER_KEY,        VECTOR_SEALING_KEY,    VECTOR_UUID,          VECTOR_IV,
-        VECTOR_PAYLOAD,           VECTOR_GCM_WRAPPED,    VECTOR_GCM_CONTEXT,   VECTOR_GCM_ENVELOPE,
-        VECTOR_KWP_WRAPPED,       VECTOR_KWP_ENVELOPE,   VECTOR_BOTH_ENVELOPE, VECTOR_MANIFEST_KEY,
-        VECTOR_MANIFEST_ENVELOPE, VECTOR_MANIFEST_BYTES, VECTOR_MANIFEST_MAC};
+    static const char *const vectors[] = {VECTOR_MASTER_KEY,
+                                          VECTOR_SEALING_KEY,
+                                          VECTOR_UUID,
+                                          VECTOR_IV,
+                                          VECTOR_PAYLOAD,
+                                          VECTOR_GCM_WRAPPED,
+                                          VECTOR_GCM_CONTEXT,
+                                          VECTOR_GCM_ENVELOPE,
+                                          VECTOR_KWP_WRAPPED,
+                                          VECTOR_KWP_ENVELOPE,
+                                          VECTOR_BOTH_ENVELOPE,
+                                          VECTOR_MANIFEST_KEY,
+                                          VECTOR_MANIFEST_ENVELOPE,
+                                          VECTOR_MANIFEST_BYTES,
+                                          VECTOR_MANIFEST_MAC,
+                                          VECTOR_RSA_P,
+                                          VECTOR_RSA_Q,
+                                          VECTOR_RSA_SHA256_WRAPPED,
+                                          VECTOR_RSA_SHA1_WRAPPED};
     char *document = read_document();
     for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++) {
         if (!strstr(document, vectors[i]))
