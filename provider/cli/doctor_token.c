@@ -173,7 +173,8 @@ void doctor_master_key(struct doctor *doctor, struct finding *finding)
         doctor_fail_error(finding, &err);
         return;
     }
-    doctor_ok(finding, "'%s': AES-256, private, sensitive, never extractable", info.label);
+    doctor_ok(finding, "'%s': %s-%u, private, sensitive, never extractable", info.label,
+              info.kind == KR_KIND_RSA ? "RSA" : "AES", info.bits);
 }
 
 void doctor_mechanism(struct doctor *doctor, struct finding *finding)
