@@ -23,10 +23,11 @@ static enum kr_status new_id(struct kr_object_id *ret, struct kr_error *err)
     return KR_OK;
 }
 
+/* NSS has no room for CKA_ALLOWED_MECHANISMS in a token object, and says CKR_GENERAL_ERROR. */
 static bool template_refused(CK_RV rv)
 {
     return rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_VALUE_INVALID ||
-           rv == CKR_TEMPLATE_INCONSISTENT;
+           rv == CKR_TEMPLATE_INCONSISTENT || rv == CKR_GENERAL_ERROR;
 }
 
 /* One usage pair only: a key with WRAP (by CBC, say) and DECRYPT would reveal other keys of the
@@ -84,7 +85,8 @@ enum kr_status kr_key_generate(struct kr_session *s, const char *label, enum kr_
     return KR_OK;
 }
 
-/* The public key object is there for other tools: we encrypt and verify by OpenSSL. */
+/* The public key object is there for other tools: we encrypt and verify by OpenSSL. A TPM makes none
+ * that does not encrypt. */
 static CK_RV generate_pair(struct kr_session *s, const struct kr_object_id *id, const char *label,
                            CK_OBJECT_HANDLE *ret_private)
 {
@@ -97,7 +99,7 @@ static CK_RV generate_pair(struct kr_session *s, const struct kr_object_id *id, 
         {CKA_TOKEN, &yes, sizeof(yes)},
         {CKA_MODULUS_BITS, &bits, sizeof(bits)},
         {CKA_PUBLIC_EXPONENT, exponent, sizeof(exponent)},
-        {CKA_ENCRYPT, &no, sizeof(no)},
+        {CKA_ENCRYPT, &yes, sizeof(yes)},
         {CKA_VERIFY, &yes, sizeof(yes)},
         {CKA_WRAP, &no, sizeof(no)},
         {CKA_ID, (void *)id->bytes, id->len},

@@ -4,14 +4,15 @@
 # installs, builds with warnings as errors, and runs all tests. The last line is the sum.
 set -uo pipefail
 
-STEPS=(packages build lint unit token cli server mysql sanitizers)
+STEPS=(packages build lint unit token cli matrix server mysql sanitizers)
 
 usage() {
     cat <<TEXT
 Usage: tests/run.sh [STEP...]
 
 Steps, all of them by default: ${STEPS[*]}
-A step can be narrowed: server:backup runs tests/server/test_backup.sh alone.
+A step can be narrowed: server:backup runs tests/server/test_backup.sh alone,
+matrix:softhsm2 one token.
 Build folders: build/test, build/asan, build/mysql. See docs/DEVELOPMENT.md for the P11K_* variables.
 TEXT
 }
@@ -91,6 +92,8 @@ step_unit() { run_ctest "$P11K_BUILD" '^unit$' unit; }
 step_token() { run_ctest "$P11K_BUILD" '^token$' token; }
 
 step_cli() { "$ROOT/tests/cli/run.sh" "$@"; }
+
+step_matrix() { "$ROOT/tests/matrix/run.sh" "$@"; }
 
 step_server() { # [NAME]
     local script rc=0 before

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
-# The private Debian sid root that the MySQL tests run in: Debian 12 has no MySQL server. Needs root.
+# The private Debian sid root that the MySQL tests run in, and openCryptoki's token: Debian 12 has no
+# MySQL server, and too old an openCryptoki. Needs root.
 #
 #   mysql_root.sh build              makes the root when there is none, or when it is stale
 #   mysql_root.sh path               prints its folder
@@ -19,6 +20,7 @@ SUITE=sid
 MAX_AGE_DAYS=30
 PACKAGES=(
     mysql-server-core mysql-client-core softhsm2 p11-kit p11-kit-modules opensc opensc-pkcs11
+    opencryptoki
     gcc libc6-dev make cmake pkg-config gdb openssl
     libssl-dev libinih-dev libp11-dev libp11-kit-dev libsqlite3-dev libjansson-dev libsmartcols-dev
 )

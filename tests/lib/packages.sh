@@ -8,8 +8,8 @@
 #   packages.sh soak      what tests/soak.sh needs as well
 #   packages.sh unpacked  prints the folder of programs that are unpacked but never installed
 #
-# Debian's mariadb-server is never installed, since that would make and start a system service: the
-# two files that the tests want of it and of mariadb-client are unpacked into a cache.
+# Debian's mariadb-server and tpm2-abrmd are never installed, since that would make and start system
+# services: the files that the tests want of them and of mariadb-client are unpacked into a cache.
 set -euo pipefail
 
 BUILD_AND_DEMO=(
@@ -20,7 +20,8 @@ BUILD_AND_DEMO=(
 )
 TESTS=(
     libcmocka-dev mariadb-backup debootstrap gdb sqlite3 strace jq groff-base opensc-pkcs11
-    shellcheck cppcheck
+    shellcheck cppcheck libnss3 libnss3-tools
+    swtpm libtpm2-pkcs11-1 libtss2-tcti-swtpm0 libtss2-tcti-tabrmd0 dbus-daemon dbus-bin
 )
 SOAK=(clang clang-tidy libclang-rt-14-dev linux-perf sysbench)
 
@@ -70,27 +71,30 @@ unpacked_dir() {
         "$(dpkg-query -W -f '${Version}' mariadb-server-core | tr ':' '_')"
 }
 
-unpack_mariadb() {
-    local dir version work package
+unpack() { # PACKAGE[=VERSION] FILE
+    local dir work
     dir=$(unpacked_dir)
-    [[ ! -f $dir/file_key_management.so || ! -x $dir/mariadb-binlog ]] || return 0
-    version=$(dpkg-query -W -f '${Version}' mariadb-server-core)
+    [[ ! -f $dir/$(basename "$2") ]] || return 0
     work=$(mktemp -d)
     chmod 755 "$work"
     ((EUID != 0)) || apt_update_once
-    for package in mariadb-server mariadb-client; do
-        say "downloading $package $version (unpacked into $dir, not installed)"
-        if ! (cd "$work" && apt-get -q download "$package=$version" >>"$log" 2>&1); then
-            cat "$log" >&2
-            say "error: apt-get could not download $package $version"
-            exit 1
-        fi
-        dpkg-deb -x "$work/${package}"_*.deb "$work/root"
-    done
-    rm -rf "$dir"
-    install -D -t "$dir" "$work/root/usr/lib/mysql/plugin/file_key_management.so" \
-        "$work/root/usr/bin/mariadb-binlog"
+    say "downloading ${1/=/ } (unpacked into $dir, not installed)"
+    if ! (cd "$work" && apt-get -q download "$1" >>"$log" 2>&1); then
+        cat "$log" >&2
+        say "error: apt-get could not download ${1/=/ }"
+        exit 1
+    fi
+    dpkg-deb -x "$work"/*.deb "$work/root"
+    install -D -t "$dir" "$work/root/$2"
     rm -rf "$work"
+}
+
+unpack_services() {
+    local version
+    version=$(dpkg-query -W -f '${Version}' mariadb-server-core)
+    unpack "mariadb-server=$version" usr/lib/mysql/plugin/file_key_management.so
+    unpack "mariadb-client=$version" usr/bin/mariadb-binlog
+    unpack tpm2-abrmd usr/sbin/tpm2-abrmd
 }
 
 log=$(mktemp)
@@ -100,11 +104,11 @@ demo-mariadb) install_missing "${BUILD_AND_DEMO[@]}" ;;
 demo-mysql) install_missing "${BUILD_AND_DEMO[@]}" debootstrap ;;
 tests)
     install_missing "${BUILD_AND_DEMO[@]}" "${TESTS[@]}"
-    unpack_mariadb
+    unpack_services
     ;;
 soak)
     install_missing "${BUILD_AND_DEMO[@]}" "${TESTS[@]}" "${SOAK[@]}"
-    unpack_mariadb
+    unpack_services
     ;;
 unpacked) unpacked_dir ;;
 *)

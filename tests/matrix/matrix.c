@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * What our code can do with a token, as JSON on stdout:
+ *
+ *   matrix MODULE URI PIN-SOURCE GUARD INIT-ARGS
+ *
+ * Mechanisms are tried by making a master key and proving it. The keys are destroyed again.
+ */
+#include <openssl/rand.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "pkcs11/anchor.h"
+#include "raw.h"
+
+enum { RUNS = 5, RUN_NS = 50 * 1000000, SESSIONS = 256 };
+
+static const struct kr_object_id extractable_id = {.len = 16, .bytes = "matrixextractabl"};
+
+static void require(enum kr_status status, const struct kr_error *err)
+{
+    if (status == KR_OK)
+        return;
+    fprintf(stderr, "matrix: %s\n", err->text);
+    exit(1);
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* --- speed --------------------------------------------------------------------------------------
+ */
+
+struct work {
+    struct kr_token *token;
+    struct kr_object_id id;
+    enum kr_wrap_mechanism mechanism;
+    uint8_t key[KR_SEALING_KEY_BYTES], wrapped[KR_WRAPPED_MAX];
+    size_t len;
+};
+
+static enum kr_status wrap(struct work *w, struct kr_error *err)
+{
+    return kr_master_wrap(w->token, &w->id, w->mechanism, w->key, w->wrapped, &w->len, err);
+}
+
+static enum kr_status unwrap(struct work *w, struct kr_error *err)
+{
+    return kr_master_unwrap(w->token, &w->id, w->mechanism, w->wrapped, w->len, w->key, err);
+}
+
+static int compare(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+/* Operations per second: the median of a few short runs. */
+static double speed(struct work *w, enum kr_status (*operation)(struct work *, struct kr_error *))
+{
+    struct kr_error err = KR_ERROR_INIT;
+    double results[RUNS];
+
+    for (int run = 0; run < RUNS; run++) {
+        uint64_t start = now_ns(), count = 0;
+
+        do {
+            require(operation(w, &err), &err);
+            count++;
+        } while (now_ns() - start < RUN_NS);
+        results[run] = (double)count * 1e9 / (double)(now_ns() - start);
+    }
+    qsort(results, RUNS, sizeof(*results), compare);
+    return results[RUNS / 2];
+}
+
+/* --- mechanisms ---------------------------------------------------------------------------------
+ */
+
+static json_t *refusal(const struct kr_error *err)
+{
+    return json_pack("{s:b, s:s}", "works", 0, "why", err->text);
+}
+
+static json_t *try_mechanism(struct kr_token *token, enum kr_wrap_mechanism mechanism)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct work w = {.token = token};
+    struct kr_master_info info;
+    json_t *result;
+
+    if (kr_master_generate(token, "matrix", mechanism, &info, &err) != KR_OK)
+        return refusal(&err);
+    w.id = info.id;
+    require(kr_master_prove(token, &w.id, mechanism, &w.mechanism, &err), &err);
+    RAND_bytes(w.key, sizeof(w.key));
+    result = json_object();
+    json_object_set_new(result, "works", json_true());
+    json_object_set_new(result, "wraps_per_second", json_real(speed(&w, wrap)));
+    json_object_set_new(result, "unwraps_per_second", json_real(speed(&w, unwrap)));
+    require(kr_master_destroy(token, &w.id, &err), &err);
+    return result;
+}
+
+static json_t *try_mechanisms(struct kr_token *token)
+{
+    json_t *all = json_object();
+
+    for (int m = KR_WRAP_AUTO + 1; kr_wrap_mechanism_name(m); m++)
+        json_object_set_new(all, kr_wrap_mechanism_name(m), try_mechanism(token, m));
+    return all;
+}
+
+/* Makes the master key that the keyring would make, and leaves it. */
+static json_t *choose(struct kr_token *token, struct kr_object_id *ret_id)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    enum kr_wrap_mechanism chosen;
+    struct kr_master_info info;
+
+    if (kr_master_generate(token, "matrix", KR_WRAP_AUTO, &info, &err) != KR_OK)
+        return json_null();
+    require(kr_master_prove(token, &info.id, KR_WRAP_AUTO, &chosen, &err), &err);
+    *ret_id = info.id;
+    return json_string(kr_wrap_mechanism_name(chosen));
+}
+
+/* --- the rest -----------------------------------------------------------------------------------
+ */
+
+static bool longer(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
+{
+    (void)a;
+    (void)b;
+    return a_len > b_len;
+}
+
+static enum kr_status use_anchor(struct kr_token *token, struct kr_error *err)
+{
+    static const uint8_t values[2][4] = {"one", "two"};
+    uint8_t back[KR_ANCHOR_MAX];
+    size_t len;
+
+    for (int i = 0; i < 2; i++) {
+        KR_TRY(kr_anchor_write(token, "matrix", values[i], sizeof(values[i]), err));
+        KR_TRY(kr_anchor_read(token, "matrix", longer, back, &len, err));
+        if (len != sizeof(values[i]) || memcmp(back, values[i], len) != 0)
+            return kr_fail(err, KR_INTEGRITY, "an anchor came back changed");
+    }
+    return kr_anchor_remove(token, "matrix", err);
+}
+
+static json_t *try_anchor(struct kr_token *token)
+{
+    struct kr_error err = KR_ERROR_INIT;
+
+    return use_anchor(token, &err) == KR_OK ? json_pack("{s:b}", "works", 1) : refusal(&err);
+}
+
+static json_t *describe(struct kr_token *token)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_token_info info;
+
+    require(kr_token_get_info(token, &info, &err), &err);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s}", "label", info.label, "manufacturer",
+                     info.manufacturer, "model", info.model, "hardware", info.hardware, "firmware",
+                     info.firmware);
+}
+
+/* Every key on the token that may leave it must be refused. */
+static json_t *try_extractable(struct kr_token *token)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_master_info info;
+    enum kr_status status = kr_master_find(token, &extractable_id, &info, &err);
+
+    return json_pack("{s:b, s:s}", "refused", status == KR_REFUSED, "answer",
+                     status == KR_OK ? "" : err.text);
+}
+
+/* --- main ---------------------------------------------------------------------------------------
+ */
+
+static struct kr_token *open_token(const struct kr_token_options *options)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_token *token;
+
+    require(kr_token_open(options, &token, &err), &err);
+    require(kr_token_login(token, &err), &err);
+    return token;
+}
+
+static void with_our_code(const struct kr_token_options *options, json_t *result,
+                          struct kr_object_id *ret_master)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_token *token = open_token(options);
+    uint8_t random[64];
+
+    json_object_set_new(result, "token", describe(token));
+    json_object_set_new(result, "mechanisms", try_mechanisms(token));
+    json_object_set_new(result, "chosen", choose(token, ret_master));
+    json_object_set_new(result, "anchor", try_anchor(token));
+    require(kr_token_random(token, random, sizeof(random), &err), &err);
+    kr_token_close(token);
+}
+
+static void past_our_code(const struct kr_token_options *options, json_t *result,
+                          const struct kr_object_id *master)
+{
+    struct raw *raw = raw_open(options);
+    unsigned sessions = raw_count_sessions(raw, SESSIONS);
+
+    json_object_set_new(result, "sessions", json_integer(sessions));
+    json_object_set_new(result, "random", json_boolean(raw_random(raw)));
+    json_object_set_new(result, "makes_extractable",
+                        json_boolean(raw_make_extractable(raw, &extractable_id)));
+    if (master->len > 0)
+        json_object_set_new(result, "attacks", raw_attack(raw, master));
+    raw_close(raw);
+}
+
+static void clean_up(const struct kr_token_options *options, const struct kr_object_id *master)
+{
+    struct raw *raw = raw_open(options);
+
+    raw_destroy(raw, &extractable_id);
+    if (master->len > 0)
+        raw_destroy(raw, master);
+    raw_close(raw);
+}
+
+int main(int argc, char **argv)
+{
+    struct kr_token_options options = {.timeout_ms = 30000, .lock_timeout_ms = 5000};
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_object_id master = {0};
+    json_t *result = json_object();
+
+    if (argc != 6) {
+        fputs("usage: matrix MODULE URI PIN-SOURCE GUARD INIT-ARGS\n", stderr);
+        return 2;
+    }
+    options.module = argv[1];
+    options.uri = argv[2];
+    options.guard_path = argv[4];
+    options.quirks.init_args = argv[5][0] ? argv[5] : NULL;
+    require(kr_pin_source_new(argv[3], "token", &options.pin, &err), &err);
+    with_our_code(&options, result, &master);
+    past_our_code(&options, result, &master);
+    struct kr_token *token = open_token(&options);
+    json_object_set_new(result, "extractable", try_extractable(token));
+    kr_token_close(token);
+    clean_up(&options, &master);
+    kr_pin_source_free(options.pin);
+    json_dumpf(result, stdout, JSON_INDENT(1));
+    putchar('\n');
+    json_decref(result);
+    return 0;
+}

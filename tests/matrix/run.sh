@@ -1,0 +1,153 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
+# The token matrix: what our code promises, on each token it was promised for.
+#
+#   run.sh [TOKEN...]
+#   run.sh --update-docs
+#
+# --update-docs writes what was found on all tokens into the tables of docs/TOKENS.md; without it, the run sees
+# that they still say so (but for the figures).
+# shellcheck source=tests/lib/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../lib/common.sh"
+# shellcheck source=tests/matrix/tokens.sh
+source "$ROOT/tests/matrix/tokens.sh"
+
+DOCS=$ROOT/docs/TOKENS.md
+TABLES=(structure figures refusals)
+declare -A NAME_OF=([softhsm2]=SoftHSM2 [nss]="NSS softokn" [opencryptoki]="openCryptoki soft token"
+    [tpm2]="tpm2-pkcs11, swtpm")
+cp "$BUILD/tests/matrix/matrix" "$WORK/bin/"
+
+# --- what is found ---------------------------------------------------------------------------------
+
+found() { # JQ-ARGUMENT...: of what the program reported
+    jq "$@" "$KEYRING/found.json"
+}
+
+measure() {
+    local table
+    as_server "$WORK/bin/matrix" "$MODULE" "$URI" "file:$KEYRING/pin" "$KEYRING/matrix.guard" \
+        "$INIT_ARGS" >"$KEYRING/found.json"
+    for table in "${TABLES[@]}"; do
+        rows "$table" >>"$WORK/$table.rows"
+    done
+}
+
+rows() { # TABLE
+    local options=none
+    # shellcheck disable=SC2016 # Markdown
+    [[ -z $INIT_ARGS ]] || options='`init-args`'
+    found -r --arg table "$1" --arg token "${NAME_OF[$TOKEN]}" --arg version "$VERSION" \
+        --arg options "$options" -f "$ROOT/tests/matrix/row.jq"
+}
+
+documented() {
+    local row
+    row=$(rows structure)
+    grep -qxF -- "$row" "$DOCS" && return
+    grep -F "| ${NAME_OF[$TOKEN]} |" "$DOCS" >&2 || true
+    die "if this is right, run tests/matrix/run.sh --update-docs: $row"
+}
+
+# --- promises --------------------------------------------------------------------------------------
+
+keeps_keys() {
+    tool master create
+    tool key create 1
+    tool key rotate 1
+    tool key list --json | jq -e '.keys[0] | .latest == 3 and .versions == 2'
+    tool doctor
+}
+
+# After the attempts to set it extractable and readable.
+value_stays() {
+    found -e '[.attacks | .["read value", "set readable", "copy as extractable", "wrap out"]
+        | .refused] | all'
+}
+
+rsa_serves() {
+    found -e '.chosen == "rsa-oaep-sha256"'
+}
+
+extractable_is_refused() {
+    found -e .makes_extractable
+    found -e .extractable.refused
+}
+
+wrong_pin_is_tried_once() {
+    cp -p "$KEYRING/pin" "$KEYRING/good-pin"
+    printf 'wrong' >"$KEYRING/pin"
+    fails_with 5 tool key rotate 1
+    fails_with 5 tool key rotate 1
+    fails_with 5 tool key rotate 1
+    fails_with 5 tool key rotate 1
+    cp -p "$KEYRING/good-pin" "$KEYRING/pin"
+    tool key rotate 1
+}
+
+# Three wrong PINs lock it. Of these, each one is new to the guard, and the third is not tried.
+last_try_is_kept() {
+    local pin
+    for pin in one two three; do
+        printf '%s' "$pin" >"$KEYRING/pin"
+        fails_with 5 tool key rotate 1 2>"$KEYRING/refusal"
+    done
+    contains "$KEYRING/refusal" "no login is tried"
+    cp -p "$KEYRING/good-pin" "$KEYRING/pin"
+    fails_with 5 tool key rotate 1
+    PIN=$(<"$KEYRING/pin") as_server pkcs11-tool --module "$MODULE" --login --pin env:PIN -O
+    tool key rotate 1
+}
+
+refuses_foreign_kwp() {
+    found -e '.mechanisms["aes-kwp"] | (.works | not) and (.why | contains("not the standard"))'
+}
+
+PROMISES=()
+promise() { # FUNCTION WHAT TOKEN...
+    PROMISES+=("$1|$2|${*:3}")
+}
+promise measure "our code works with it, or says why not" "${TOKENS[@]}"
+promise keeps_keys "a keyring is made, gets keys, rotates them and is opened again" "${TOKENS[@]}"
+promise value_stays "the PIN is not enough to get a master key out" softhsm2 opencryptoki tpm2
+promise extractable_is_refused "a key that may leave the token is refused" softhsm2 opencryptoki
+promise rsa_serves "a token without AES-GCM and AES-KWP serves by RSA" tpm2
+promise wrong_pin_is_tried_once "a wrong PIN is tried once" "${TOKENS[@]}"
+promise refuses_foreign_kwp "0x210A in a format of its own is refused" opencryptoki
+promise last_try_is_kept "the try that would lock it is not made" opencryptoki
+promise documented "docs/TOKENS.md says what was found" "${TOKENS[@]}"
+
+# --- documents -------------------------------------------------------------------------------------
+
+# The rows between the head of a table (its marker and two lines) and the end's marker.
+update_table() { # TABLE
+    ROWS=$(<"$WORK/$1.rows") awk -v marker="<!-- matrix: $1 -->" '
+        $0 == "<!-- matrix end -->" { skip = 0 }
+        !skip { print }
+        $0 == marker { head = 3 }
+        head > 0 && --head == 0 { print ENVIRON["ROWS"]; skip = 1 }' "$DOCS" >"$WORK/docs.md"
+    cat "$WORK/docs.md" >"$DOCS"
+}
+
+# --- main ------------------------------------------------------------------------------------------
+
+update=
+[[ ${1:-} != --update-docs ]] || { update=1 && set --; }
+(($#)) || set -- "${TOKENS[@]}"
+for TOKEN in "$@"; do
+    [[ -n ${NAME_OF[$TOKEN]:-} ]] || die "there is no token '$TOKEN': ${TOKENS[*]}"
+    check "$TOKEN: it starts" start_token "$TOKEN"
+    [[ -e $WORK/$TOKEN/state ]] || continue
+    AS_SERVER_HERE=("${AS_SERVER[@]}")
+    # shellcheck disable=SC1090 # written by start_token
+    source "$WORK/$TOKEN/state"
+    for line in "${PROMISES[@]}"; do
+        IFS='|' read -r function what tokens <<<"$line"
+        [[ " $tokens " == *" $TOKEN "* ]] || continue
+        [[ -z $update || $function != documented ]] || continue
+        check "$TOKEN: $what" "$function"
+    done
+    AS_SERVER=("${AS_SERVER_HERE[@]}")
+done
+for table in ${update:+"${TABLES[@]}"}; do update_table "$table"; done
+finish
