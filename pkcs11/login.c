@@ -4,9 +4,11 @@
  * and the guard is held by the caller, since people and other processes take their time; only
  * C_Login itself runs on the worker.
  */
-#include "pkcs11/token_internal.h"
+#include "pkcs11/pool_internal.h"
 
+#include "base/clock.h"
 #include "base/secret.h"
+#include "base/turn.h"
 #include "pkcs11/ckr.h"
 #include "pkcs11/pin_guard.h"
 
@@ -147,8 +149,8 @@ static enum kr_status read_pin(struct kr_pin_source *source, char *ret_identity,
     return kr_pin_source_identity(source, ret_identity, err);
 }
 
-static enum kr_status attempt(struct kr_token *token, const struct kr_token_options *options,
-                              kr_run run, const struct kr_token_info *info, bool *ret_tried,
+static enum kr_status attempt(struct kr_seat *seat, const struct kr_token_options *options,
+                              const struct kr_token_info *info, bool *ret_tried,
                               struct kr_error *err)
 {
     KR_JOB struct kr_job *job = kr_job_new(sizeof(struct login_args), run_login, NULL);
@@ -165,7 +167,7 @@ static enum kr_status attempt(struct kr_token *token, const struct kr_token_opti
     KR_TRY(kr_pin_guard_begin(options->guard_path, token_id, identity, info->pin_count_low,
                               options->lock_timeout_ms, &guard, err));
     *ret_tried = true;
-    status = run(token, job, err);
+    status = kr_seat_run(seat, job, err);
     kr_pin_guard_end(guard, outcome_of(status, info, err));
     if (status != KR_OK && is_refusal(err->ckr))
         return fail_refused(options, info, err);
@@ -174,8 +176,8 @@ static enum kr_status attempt(struct kr_token *token, const struct kr_token_opti
     return status;
 }
 
-enum kr_status kr_login(struct kr_token *token, const struct kr_token_options *options, kr_run run,
-                        bool *ret_tried, struct kr_error *err)
+static enum kr_status log_in(struct kr_seat *seat, const struct kr_token_options *options,
+                             bool *ret_tried, struct kr_error *err)
 {
     KR_JOB struct kr_job *job = kr_job_new(sizeof(struct state_args), run_state, NULL);
     const struct state_args *state;
@@ -183,7 +185,7 @@ enum kr_status kr_login(struct kr_token *token, const struct kr_token_options *o
     if (!job)
         return kr_fail_memory(err);
     state = (const struct state_args *)job->args;
-    KR_TRY(run(token, job, err));
+    KR_TRY(kr_seat_run(seat, job, err));
     if (state->logged_in || !state->info.login_required)
         return KR_OK;
     if (!options->pin || !options->guard_path) {
@@ -193,5 +195,57 @@ enum kr_status kr_login(struct kr_token *token, const struct kr_token_options *o
         return KR_CONFIG;
     }
     KR_TRY(check_flags(&state->info, err));
-    return attempt(token, options, run, &state->info, ret_tried, err);
+    return attempt(seat, options, &state->info, ret_tried, err);
+}
+
+/* --- one at a time ------------------------------------------------------------------------------
+ */
+
+static bool is_logged_in(struct kr_pool *p)
+{
+    bool logged_in;
+
+    pthread_mutex_lock(&p->lock);
+    logged_in = p->logged_in;
+    pthread_mutex_unlock(&p->lock);
+    return logged_in;
+}
+
+static struct kr_turn logins; /* of all connections: another may be to the same token */
+static pthread_once_t logins_once = PTHREAD_ONCE_INIT;
+
+void kr_login_after_fork(void)
+{
+    kr_turn_init(&logins);
+}
+
+static enum kr_status log_in_once(struct kr_seat *seat, struct kr_error *err)
+{
+    struct kr_pool *p = seat->pool;
+    bool tried = false;
+
+    if (is_logged_in(p))
+        return KR_OK;
+    KR_TRY(log_in(seat, p->options, &tried, err));
+    pthread_mutex_lock(&p->lock);
+    p->logged_in = true;
+    pthread_mutex_unlock(&p->lock);
+    if (tried)
+        kr_pool_count(&p->stats->logins, 1);
+    return KR_OK;
+}
+
+enum kr_status kr_seat_log_in(struct kr_seat *seat, struct kr_error *err)
+{
+    const uint64_t now = kr_now_ms();
+    enum kr_status status;
+
+    if (is_logged_in(seat->pool))
+        return KR_OK;
+    pthread_once(&logins_once, kr_login_after_fork);
+    if (!kr_turn_take(&logins, now < seat->deadline ? (unsigned)(seat->deadline - now) : 0))
+        return kr_pool_fail_busy(seat->pool, err);
+    status = log_in_once(seat, err);
+    kr_turn_give(&logins);
+    return status;
 }

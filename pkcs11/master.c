@@ -230,13 +230,13 @@ static enum kr_status run_list(struct kr_session *s, void *data, struct kr_error
     args->list = NULL;
     args->count = 0;
     KR_TRY(kr_keys_load(s, err));
-    args->list = calloc(s->key_count + 1, sizeof(*args->list));
+    args->list = calloc(s->keys->count + 1, sizeof(*args->list));
     if (!args->list)
         return kr_fail_memory(err);
-    for (size_t i = 0; i < s->key_count; i++) {
-        if (s->keys[i].kind == KR_KIND_OTHER)
+    for (size_t i = 0; i < s->keys->count; i++) {
+        if (s->keys->entries[i].kind == KR_KIND_OTHER)
             continue;
-        KR_TRY(kr_key_read(s, &s->keys[i], &args->list[args->count], err));
+        KR_TRY(kr_key_read(s, &s->keys->entries[i], &args->list[args->count], err));
         args->count += is_of_interest(&args->list[args->count]);
     }
     return KR_OK;
@@ -305,10 +305,10 @@ static enum kr_status find_match(struct kr_session *s, P11KitUri *uri, struct fi
     size_t matches = 0;
 
     KR_TRY(kr_keys_load(s, err));
-    for (size_t i = 0; i < s->key_count; i++) {
+    for (size_t i = 0; i < s->keys->count; i++) {
         struct kr_master_info info;
 
-        KR_TRY(kr_key_read(s, &s->keys[i], &info, err));
+        KR_TRY(kr_key_read(s, &s->keys->entries[i], &info, err));
         if (matches_uri(uri, &info) && matches++ == 0)
             args->info = info;
     }

@@ -16,21 +16,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { HANGING_NAMES = 8 };
+
 struct kr_module {
     struct kr_module *next;
     char *path; /* canonical */
     CK_FUNCTION_LIST *p11;
     bool busy;            /* somebody loads, initialises or finalises it */
     bool ours;            /* our C_Initialize returned CKR_OK, and nothing has undone it */
+    bool suspect;         /* somebody else in this process may be using it */
+    unsigned epoch;       /* how often it was initialised */
     unsigned connections; /* attached */
     unsigned hung;        /* calls into it that have not returned */
+    const char *hanging[HANGING_NAMES]; /* names of the first of them */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t idle; /* a module is no longer busy */
 static struct kr_module *modules;
-static const char *hanging[KR_WRITE_OFFS_MAX]; /* names of calls that hang, for the message */
-static unsigned hanging_count;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void init_idle(void)
@@ -58,11 +61,10 @@ static void after_fork_parent(void)
 static void after_fork_child(void)
 {
     for (struct kr_module *m = modules; m; m = m->next) {
-        m->busy = m->ours = false;
+        m->busy = m->ours = m->suspect = false;
         m->connections = m->hung = 0;
+        memset(m->hanging, 0, sizeof(m->hanging));
     }
-    memset(hanging, 0, sizeof(hanging));
-    hanging_count = 0;
     init_idle();
     pthread_mutex_unlock(&lock);
 }
@@ -165,6 +167,7 @@ static void set_ours(struct kr_module *m, bool ours)
 {
     pthread_mutex_lock(&lock);
     m->ours = ours;
+    m->epoch++;
     pthread_mutex_unlock(&lock);
 }
 
@@ -231,23 +234,20 @@ static void finalise(struct kr_module *m, struct kr_worker *worker)
 }
 
 /* Counts connections under the lock, for the child of a fork reads them there. */
-static unsigned add_connections(struct kr_module *m, int change)
+static void add_connections(struct kr_module *m, int change)
 {
-    unsigned count;
-
     pthread_mutex_lock(&lock);
     m->connections += (unsigned)change;
-    count = m->connections;
     pthread_mutex_unlock(&lock);
-    return count;
 }
 
-static bool may_finalise(struct kr_module *m, unsigned connections)
+static bool may_finalise(struct kr_module *m, unsigned connections, bool despite_suspicion)
 {
     bool may;
 
     pthread_mutex_lock(&lock);
-    may = m->ours && m->hung == 0 && m->connections <= connections;
+    may = m->ours && m->hung == 0 && m->connections <= connections &&
+          (!m->suspect || despite_suspicion);
     pthread_mutex_unlock(&lock);
     return may;
 }
@@ -270,13 +270,11 @@ enum kr_status kr_module_attach(struct kr_module *m, struct kr_worker *worker,
     return status;
 }
 
-void kr_module_detach(struct kr_module *m, struct kr_worker *worker)
+void kr_module_finalise(struct kr_module *m, struct kr_worker *worker)
 {
-    unsigned left = add_connections(m, -1);
-
-    if (left > 0 || !enter(m, worker))
+    if (!enter(m, worker))
         return;
-    if (may_finalise(m, 0))
+    if (may_finalise(m, 0, false))
         finalise(m, worker);
     leave(m);
 }
@@ -301,7 +299,7 @@ enum kr_status kr_module_restart(struct kr_module *m, struct kr_worker *worker, 
 
     if (!enter(m, worker))
         return fail_busy(m, err);
-    *ret_restarted = may_finalise(m, 1);
+    *ret_restarted = may_finalise(m, 1, true);
     if (*ret_restarted) {
         finalise(m, worker);
         status = initialise(m, worker, err);
@@ -313,16 +311,38 @@ enum kr_status kr_module_restart(struct kr_module *m, struct kr_worker *worker, 
 /* --- bookkeeping --------------------------------------------------------------------------------
  */
 
+void kr_module_detach(struct kr_module *m)
+{
+    add_connections(m, -1);
+}
+
 void kr_module_set_shared(struct kr_module *m)
 {
     set_ours(m, false);
 }
 
-static void replace_name(const char *from, const char *to)
+void kr_module_suspect_others(struct kr_module *m)
 {
-    for (size_t i = 0; i < KR_WRITE_OFFS_MAX; i++) {
-        if (hanging[i] == from) {
-            hanging[i] = to;
+    pthread_mutex_lock(&lock);
+    m->suspect = true;
+    pthread_mutex_unlock(&lock);
+}
+
+unsigned kr_module_epoch(struct kr_module *m)
+{
+    unsigned epoch;
+
+    pthread_mutex_lock(&lock);
+    epoch = m->epoch;
+    pthread_mutex_unlock(&lock);
+    return epoch;
+}
+
+static void replace_name(struct kr_module *m, const char *from, const char *to)
+{
+    for (size_t i = 0; i < HANGING_NAMES; i++) {
+        if (m->hanging[i] == from) {
+            m->hanging[i] = to;
             return;
         }
     }
@@ -332,8 +352,7 @@ void kr_module_write_off(struct kr_module *m, const char *function)
 {
     pthread_mutex_lock(&lock);
     m->hung++;
-    hanging_count++;
-    replace_name(NULL, function);
+    replace_name(m, NULL, function);
     pthread_mutex_unlock(&lock);
 }
 
@@ -341,27 +360,26 @@ void kr_module_write_on(struct kr_module *m, const char *function)
 {
     pthread_mutex_lock(&lock);
     m->hung--;
-    hanging_count--;
-    replace_name(function, NULL);
+    replace_name(m, function, NULL);
     pthread_mutex_unlock(&lock);
 }
 
-enum kr_status kr_module_check_write_offs(struct kr_error *err)
+enum kr_status kr_module_check_write_offs(struct kr_module *m, unsigned max, struct kr_error *err)
 {
     char names[256] = "";
     unsigned count;
 
     pthread_mutex_lock(&lock);
-    count = hanging_count;
-    for (size_t i = 0, used = 0; i < KR_WRITE_OFFS_MAX && used < sizeof(names); i++)
-        if (hanging[i])
+    count = m->hung;
+    for (size_t i = 0, used = 0; i < HANGING_NAMES && used < sizeof(names); i++)
+        if (m->hanging[i])
             used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", used ? ", " : "",
-                                     hanging[i]);
+                                     m->hanging[i]);
     pthread_mutex_unlock(&lock);
-    if (count < KR_WRITE_OFFS_MAX)
+    if (count < max)
         return KR_OK;
-    kr_fail(err, KR_TOKEN_UNAVAILABLE, "%u calls to PKCS#11 modules have not returned: %s", count,
-            names);
+    kr_fail(err, KR_TOKEN_UNAVAILABLE, "%u calls of %s have not returned: %s%s", count, m->path,
+            names, count > HANGING_NAMES ? ", ..." : "");
     kr_hint(err, "no more calls are made until one returns: check the token and its service, then "
                  "restart this program");
     return KR_TOKEN_UNAVAILABLE;

@@ -17,7 +17,12 @@
 struct kr_module;
 struct kr_worker;
 
-/* How many calls of this process may hang for ever before no more are made. */
+/*
+ * How many times over all sessions of a connection may hang for ever before no more are opened. A
+ * black-holed network takes all of them at once, and new ones must still be possible when it comes
+ * back; but a module that swallows every call must not swallow threads without end. Counted for
+ * each module, so that one that hangs does not keep us from a token behind another.
+ */
 enum { KR_WRITE_OFFS_MAX = 4 };
 
 /* The record for a path; nothing is loaded. KR_CONFIG when there is no such file. Borrowed: it
@@ -33,7 +38,8 @@ const char *kr_module_path(const struct kr_module *module);
  */
 KR_MUST_USE enum kr_status kr_module_attach(struct kr_module *module, struct kr_worker *worker,
                                             CK_FUNCTION_LIST **ret_functions, struct kr_error *err);
-void kr_module_detach(struct kr_module *module, struct kr_worker *worker);
+/* C_Finalize when nobody is attached any more and nothing speaks against it. */
+void kr_module_finalise(struct kr_module *module, struct kr_worker *worker);
 
 /* Initialises again a module that another user of this process has finalised. */
 KR_MUST_USE enum kr_status kr_module_reinitialise(struct kr_module *module,
@@ -47,14 +53,22 @@ KR_MUST_USE enum kr_status kr_module_restart(struct kr_module *module, struct kr
 /* --- bookkeeping --------------------------------------------------------------------------------
  */
 
+void kr_module_detach(struct kr_module *module);
+
 /* Another user of this process acts on the module too: never finalise it from here. */
 void kr_module_set_shared(struct kr_module *module);
+/* Somebody may: it is still restarted to find a lost token, but not finalised when we leave. */
+void kr_module_suspect_others(struct kr_module *module);
+
+/* Changes whenever the module was initialised anew, which makes all handles void. */
+unsigned kr_module_epoch(struct kr_module *module);
 
 /* A call did not return in time / has returned after all. `function` is static text. */
 void kr_module_write_off(struct kr_module *module, const char *function);
 void kr_module_write_on(struct kr_module *module, const char *function);
 
-/* KR_TOKEN_UNAVAILABLE when KR_WRITE_OFFS_MAX calls of this process hang. */
-KR_MUST_USE enum kr_status kr_module_check_write_offs(struct kr_error *err);
+/* KR_TOKEN_UNAVAILABLE when `max` calls into the module hang. */
+KR_MUST_USE enum kr_status kr_module_check_write_offs(struct kr_module *module, unsigned max,
+                                                      struct kr_error *err);
 
 #endif

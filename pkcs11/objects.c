@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
  * Secret keys and RSA private keys on the token. Searching makes some modules open every object
- * there is, so it is done once, for all keys together, and the handles are kept.
+ * there is, so it is done once, for all keys and sessions together, and the handles are kept.
  */
 #include "pkcs11/session.h"
 
@@ -19,12 +19,29 @@ void kr_id_text(const struct kr_object_id *id, char *ret)
     kr_hex_encode(id->bytes, id->len, ret);
 }
 
+struct kr_keys *kr_keys_ref(struct kr_keys *keys)
+{
+    if (keys)
+        __atomic_add_fetch(&keys->refs, 1, __ATOMIC_RELAXED);
+    return keys;
+}
+
+void kr_keys_unref(struct kr_keys *keys)
+{
+    if (keys && __atomic_sub_fetch(&keys->refs, 1, __ATOMIC_ACQ_REL) == 0)
+        free(keys);
+}
+
+static void keys_cleanup(struct kr_keys **keys)
+{
+    kr_keys_unref(*keys);
+}
+
 void kr_keys_forget(struct kr_session *s)
 {
-    free(s->keys);
+    kr_keys_unref(s->keys);
     s->keys = NULL;
-    s->key_count = 0;
-    s->keys_known = s->keys_fresh = false;
+    s->forget_keys = true;
 }
 
 /* The token's answer "I do not know this attribute" leaves a gap and is no failure. */
@@ -64,17 +81,22 @@ static enum kr_status read_entry(struct kr_session *s, CK_OBJECT_HANDLE object,
     return KR_OK;
 }
 
+/* Makes `*keys` longer; its only owner calls this. */
 static enum kr_status add_entries(struct kr_session *s, const CK_OBJECT_HANDLE *objects,
-                                  CK_ULONG count, struct kr_error *err)
+                                  size_t count, struct kr_keys **keys, struct kr_error *err)
 {
-    struct kr_key_entry *keys = reallocarray(s->keys, s->key_count + count, sizeof(*keys));
+    const size_t before = *keys ? (*keys)->count : 0;
+    struct kr_keys *more =
+        realloc(*keys, sizeof(*more) + (before + count) * sizeof(more->entries[0]));
 
-    if (!keys)
+    if (!more)
         return kr_fail_memory(err);
-    s->keys = keys;
-    for (CK_ULONG i = 0; i < count; i++) {
-        KR_TRY(read_entry(s, objects[i], &s->keys[s->key_count], err));
-        s->key_count++;
+    more->refs = 1;
+    more->count = before;
+    *keys = more;
+    for (size_t i = 0; i < count; i++) {
+        KR_TRY(read_entry(s, objects[i], &more->entries[more->count], err));
+        more->count++;
     }
     return KR_OK;
 }
@@ -137,54 +159,57 @@ static int compare_entries(const void *a, const void *b)
 }
 
 static enum kr_status add_matches(struct kr_session *s, CK_ATTRIBUTE *template, CK_ULONG attrs,
-                                  struct kr_error *err)
+                                  struct kr_keys **keys, struct kr_error *err)
 {
     CK_OBJECT_HANDLE *objects = NULL;
     size_t count = 0;
     enum kr_status status;
 
     KR_TRY(kr_objects_find(s, template, attrs, &objects, &count, err));
-    status = count > 0 ? add_entries(s, objects, count, err) : KR_OK;
+    status = add_entries(s, objects, count, keys, err);
     free(objects);
     return status;
 }
 
-/* A token that went away during the search shows as an empty one: it is asked again at the end. */
+/* A token that went away during the search, or was logged out of, shows as an empty one: it is
+ * asked again at the end. */
 enum kr_status kr_keys_load(struct kr_session *s, struct kr_error *err)
 {
+    __attribute__((cleanup(keys_cleanup))) struct kr_keys *keys = NULL;
     CK_OBJECT_CLASS secret = CKO_SECRET_KEY, private = CKO_PRIVATE_KEY;
     CK_KEY_TYPE rsa = CKK_RSA;
     CK_ATTRIBUTE secret_keys = {CKA_CLASS, &secret, sizeof(secret)};
     CK_ATTRIBUTE rsa_keys[] = {{CKA_CLASS, &private, sizeof(private)},
                                {CKA_KEY_TYPE, &rsa, sizeof(rsa)}};
 
-    kr_keys_forget(s);
-    KR_TRY(add_matches(s, &secret_keys, 1, err));
-    KR_TRY(add_matches(s, rsa_keys, 2, err));
-    KR_TRY(kr_session_alive(s, err));
-    if (s->key_count > 0)
-        qsort(s->keys, s->key_count, sizeof(*s->keys), compare_entries);
-    s->keys_known = s->keys_fresh = true;
+    KR_TRY(add_matches(s, &secret_keys, 1, &keys, err));
+    KR_TRY(add_matches(s, rsa_keys, 2, &keys, err));
+    KR_TRY(kr_session_sees_private(s, err));
+    qsort(keys->entries, keys->count, sizeof(keys->entries[0]), compare_entries);
+    kr_keys_unref(s->keys);
+    s->keys = keys;
+    keys = NULL;
+    s->keys_fresh = true;
     s->searches++;
     return KR_OK;
 }
 
 /* The first of the entries with this id, or NULL. */
-static struct kr_key_entry *lookup(struct kr_session *s, const struct kr_object_id *id)
+static struct kr_key_entry *lookup(struct kr_keys *keys, const struct kr_object_id *id)
 {
-    size_t low = 0, high = s->key_count;
+    size_t low = 0, high = keys->count;
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;
 
-        if (compare_ids(&s->keys[middle].id, id) < 0)
+        if (compare_ids(&keys->entries[middle].id, id) < 0)
             low = middle + 1;
         else
             high = middle;
     }
-    if (low == s->key_count || compare_ids(&s->keys[low].id, id) != 0)
+    if (low == keys->count || compare_ids(&keys->entries[low].id, id) != 0)
         return NULL;
-    return &s->keys[low];
+    return &keys->entries[low];
 }
 
 enum kr_status kr_keys_find(struct kr_session *s, const struct kr_object_id *id,
@@ -196,19 +221,14 @@ enum kr_status kr_keys_find(struct kr_session *s, const struct kr_object_id *id,
     if (id->len == 0 || id->len > KR_OBJECT_ID_MAX)
         return kr_fail(err, KR_USAGE, "a master key's id has 1 to %d bytes", KR_OBJECT_ID_MAX);
     kr_id_text(id, text);
-    if (!s->keys_known)
-        KR_TRY(kr_keys_load(s, err));
-    key = lookup(s, id);
-    if (!key && !s->keys_fresh) {
-        KR_TRY(kr_keys_load(s, err));
-        key = lookup(s, id);
-    }
+    key = s->keys ? lookup(s->keys, id) : NULL;
     if (!key) {
+        s->wants_keys = !s->keys || !s->keys_fresh;
         kr_fail(err, KR_NOT_FOUND, "the token has no key with id %s", text);
         kr_hint(err, "see the keys it has: p11keyring master list");
         return KR_NOT_FOUND;
     }
-    if (key + 1 < s->keys + s->key_count && compare_ids(&key[1].id, id) == 0) {
+    if (key + 1 < s->keys->entries + s->keys->count && compare_ids(&key[1].id, id) == 0) {
         kr_fail(err, KR_REFUSED, "the token has several keys with id %s", text);
         kr_hint(err, "give the others another id: pkcs11-tool --set-id");
         return KR_REFUSED;
@@ -354,10 +374,10 @@ enum kr_status kr_key_usable(struct kr_session *s, const struct kr_object_id *id
     struct kr_master_info info;
 
     KR_TRY(kr_keys_find(s, id, &key, err));
-    if (!key->checked || ret_info) {
+    if (ret_info || !__atomic_load_n(&key->checked, __ATOMIC_RELAXED)) {
         KR_TRY(kr_key_read(s, key, &info, err));
         KR_TRY(kr_key_accept(&info, err));
-        key->checked = true;
+        __atomic_store_n(&key->checked, true, __ATOMIC_RELAXED);
         if (ret_info)
             *ret_info = info;
     }

@@ -38,48 +38,58 @@ void kr_session_free(struct kr_session *s)
 {
     if (!s)
         return;
-    if (s->p11)
-        kr_module_detach(s->module, s->worker);
-    kr_keys_forget(s);
+    kr_keys_unref(s->keys);
     free(s->uri);
     free(s);
 }
 
-/* Values after which only a new session helps. */
-static bool means_lost(CK_RV rv)
+static enum kr_loss loss_of(CK_RV rv)
 {
     switch (rv) {
     case CKR_CRYPTOKI_NOT_INITIALIZED:
-    case CKR_DEVICE_ERROR:
     case CKR_DEVICE_REMOVED:
     case CKR_TOKEN_NOT_PRESENT:
     case CKR_TOKEN_NOT_RECOGNIZED:
     case CKR_SLOT_ID_INVALID:
+        return KR_LOST_TOKEN;
     case CKR_SESSION_CLOSED:
     case CKR_SESSION_HANDLE_INVALID:
-    case CKR_USER_NOT_LOGGED_IN:
     case CKR_OPERATION_ACTIVE: /* a failed operation that the module never ended */
+    case CKR_OPERATION_NOT_INITIALIZED:
+        return KR_LOST_SESSION;
+    case CKR_SESSION_COUNT:
+    case CKR_DEVICE_ERROR: /* by which AWS CloudHSM says "too many requests", too */
+        return KR_LOST_TIME;
+    case CKR_USER_NOT_LOGGED_IN:
+        return KR_LOST_LOGIN;
     case CKR_OBJECT_HANDLE_INVALID:
     case CKR_KEY_HANDLE_INVALID:
     case CKR_WRAPPING_KEY_HANDLE_INVALID:
     case CKR_UNWRAPPING_KEY_HANDLE_INVALID:
-        return true;
+        return KR_LOST_KEYS;
     default:
-        return false;
+        return KR_LOST_NOTHING;
     }
+}
+
+static void note_loss(struct kr_session *s, enum kr_loss loss)
+{
+    if (loss > s->lost)
+        s->lost = loss;
 }
 
 CK_RV kr_session_result(struct kr_session *s, CK_RV rv)
 {
     if (!kr_call_end(s->worker))
         return CKR_FUNCTION_CANCELED;
-    if (rv == CKR_CRYPTOKI_NOT_INITIALIZED)
+    if (rv == CKR_CRYPTOKI_NOT_INITIALIZED) {
         s->needs_initialise = true;
-    /* Sessions do not vanish by themselves: somebody else in this process uses the module. */
-    if (rv == CKR_CRYPTOKI_NOT_INITIALIZED || rv == CKR_SESSION_HANDLE_INVALID)
         kr_module_set_shared(s->module);
-    if (means_lost(rv))
-        s->lost = true;
+    }
+    /* The token may have dropped the session, or somebody else in this process all of them. */
+    if (rv == CKR_SESSION_HANDLE_INVALID)
+        kr_module_suspect_others(s->module);
+    note_loss(s, loss_of(rv));
     return rv;
 }
 
@@ -87,17 +97,25 @@ void kr_session_run(struct kr_session *s, struct kr_job *job)
 {
     struct kr_error gone = KR_ERROR_INIT;
 
-    s->lost = s->keys_fresh = false;
+    s->lost = KR_LOST_NOTHING;
     s->searches = 0;
+    s->wants_keys = s->forget_keys = false;
+    s->keys_fresh = job->keys_fresh;
+    s->keys = job->keys;
+    job->keys = NULL;
     job->status = job->run(s, job->args, &job->err);
-    if (job->status != KR_OK && !s->lost && s->handle != CK_INVALID_HANDLE &&
+    if (job->status != KR_OK && !s->lost && !s->wants_keys && s->handle != CK_INVALID_HANDLE &&
         kr_session_alive(s, &gone) != KR_OK) {
-        s->lost = true;
+        note_loss(s, KR_LOST_SESSION);
         job->status = gone.status;
         job->err = gone;
     }
     job->lost = s->lost;
     job->searches = s->searches;
+    job->wants_keys = job->status != KR_OK && s->wants_keys;
+    job->forget_keys = s->forget_keys;
+    job->keys = s->keys;
+    s->keys = NULL;
 }
 
 /* --- the token ----------------------------------------------------------------------------------
@@ -160,9 +178,24 @@ static enum kr_status slot_list(struct kr_session *s, CK_SLOT_ID **ret, CK_ULONG
     return KR_OK;
 }
 
+/* How many sessions one application may have; 0 when the token does not say, or has no limit. Ours
+ * are read-write sessions. */
+static CK_ULONG session_max(const CK_TOKEN_INFO *info)
+{
+    const CK_ULONG of_any = info->ulMaxSessionCount, of_rw = info->ulMaxRwSessionCount;
+    CK_ULONG max = 0;
+
+    if (of_any != CK_UNAVAILABLE_INFORMATION && of_any != CK_EFFECTIVELY_INFINITE)
+        max = of_any;
+    if (of_rw != CK_UNAVAILABLE_INFORMATION && of_rw != CK_EFFECTIVELY_INFINITE &&
+        (max == 0 || of_rw < max))
+        max = of_rw;
+    return max;
+}
+
 /* A slot that does not answer holds no token for us; the others are still asked. */
 static CK_ULONG count_matches(struct kr_session *s, const P11KitUri *uri, const CK_SLOT_ID *slots,
-                              CK_ULONG count, CK_SLOT_ID *ret_slot)
+                              CK_ULONG count, CK_SLOT_ID *ret_slot, CK_ULONG *ret_session_max)
 {
     CK_ULONG matches = 0;
     CK_TOKEN_INFO info;
@@ -171,8 +204,10 @@ static CK_ULONG count_matches(struct kr_session *s, const P11KitUri *uri, const 
         if (P11(s, C_GetTokenInfo, slots[i], &info) != CKR_OK ||
             !(info.flags & CKF_TOKEN_INITIALIZED) || !p11_kit_uri_match_token_info(uri, &info))
             continue;
-        if (matches++ == 0)
+        if (matches++ == 0) {
             *ret_slot = slots[i];
+            *ret_session_max = session_max(&info);
+        }
     }
     return matches;
 }
@@ -181,11 +216,11 @@ static enum kr_status find_token(struct kr_session *s, struct kr_error *err)
 {
     KR_URI P11KitUri *uri = NULL;
     CK_SLOT_ID *slots = NULL, slot = 0;
-    CK_ULONG count = 0, matches;
+    CK_ULONG count = 0, matches, max = 0;
 
     KR_TRY(kr_uri_parse(s->uri, P11_KIT_URI_FOR_TOKEN, &uri, err));
     KR_TRY(slot_list(s, &slots, &count, err));
-    matches = count_matches(s, uri, slots, count, &slot);
+    matches = count_matches(s, uri, slots, count, &slot, &max);
     free(slots);
     if (matches == 0) {
         kr_fail(err, KR_TOKEN_UNAVAILABLE, "no token matches %s (%s has %lu token%s)", s->uri,
@@ -199,6 +234,7 @@ static enum kr_status find_token(struct kr_session *s, struct kr_error *err)
         return KR_REFUSED;
     }
     s->slot = slot;
+    s->session_max = max;
     return KR_OK;
 }
 
@@ -211,25 +247,22 @@ static enum kr_status open_session(struct kr_session *s, struct kr_error *err)
 
     if (rv == CKR_TOKEN_WRITE_PROTECTED)
         rv = P11(s, C_OpenSession, s->slot, CKF_SERIAL_SESSION, NULL, NULL, &handle);
-    if (rv != CKR_OK)
-        return kr_ckr_fail(err, "C_OpenSession", rv);
-    s->handle = handle;
-    return KR_OK;
+    s->epoch = kr_module_epoch(s->module);
+    /* Also for a written-off worker, which closes it when it gets here. */
+    s->handle = rv == CKR_OK || rv == CKR_FUNCTION_CANCELED ? handle : CK_INVALID_HANDLE;
+    return rv == CKR_OK ? KR_OK : kr_ckr_fail(err, "C_OpenSession", rv);
+}
+
+enum kr_status kr_session_open(struct kr_session *s, struct kr_error *err)
+{
+    kr_session_drop(s);
+    return open_session(s, err);
 }
 
 static enum kr_status find_and_open(struct kr_session *s, struct kr_error *err)
 {
     KR_TRY(find_token(s, err));
     return open_session(s, err);
-}
-
-static enum kr_status attach(struct kr_session *s, struct kr_error *err)
-{
-    if (!s->p11)
-        return kr_module_attach(s->module, s->worker, &s->p11, err);
-    if (s->needs_initialise)
-        return kr_module_reinitialise(s->module, s->worker, err);
-    return KR_OK;
 }
 
 void kr_session_pause(void)
@@ -249,7 +282,6 @@ static enum kr_status find_after_restart(struct kr_session *s, enum kr_status fo
 
     kr_session_pause();
     status = kr_module_restart(s->module, s->worker, &restarted, err);
-    s->needs_initialise = status != KR_OK;
     if (status != KR_OK)
         return status;
     return restarted ? find_and_open(s, err) : found;
@@ -259,30 +291,46 @@ enum kr_status kr_session_connect(struct kr_session *s, struct kr_error *err)
 {
     enum kr_status status;
 
-    KR_TRY(attach(s, err));
     s->needs_initialise = false;
     status = find_and_open(s, err);
+    if (s->needs_initialise) {
+        s->needs_initialise = false;
+        KR_TRY(kr_module_reinitialise(s->module, s->worker, err));
+        status = find_and_open(s, err);
+    }
     if (status == KR_TOKEN_UNAVAILABLE)
         status = find_after_restart(s, status, err);
     if (status == KR_OK)
-        s->lost = false;
+        s->lost = KR_LOST_NOTHING;
     return status;
 }
 
 void kr_session_drop(struct kr_session *s)
 {
-    if (s->handle != CK_INVALID_HANDLE)
-        P11(s, C_CloseSession, s->handle);
+    CK_SESSION_HANDLE handle = s->handle;
+
     s->handle = CK_INVALID_HANDLE;
-    kr_keys_forget(s);
+    if (handle != CK_INVALID_HANDLE)
+        P11(s, C_CloseSession, handle);
 }
 
 void kr_session_detach(struct kr_session *s)
 {
     kr_session_drop(s);
-    if (s->p11)
-        kr_module_detach(s->module, s->worker);
+    if (!s->p11)
+        return;
+    kr_module_detach(s->module);
+    kr_module_finalise(s->module, s->worker);
     s->p11 = NULL;
+}
+
+/* Not stamped: nobody waits. The module cannot be finalised meanwhile, as the call still counts as
+ * one that hangs. */
+void kr_session_abandon(struct kr_session *s)
+{
+    if (s->handle != CK_INVALID_HANDLE && s->epoch == kr_module_epoch(s->module))
+        s->p11->C_CloseSession(s->handle);
+    s->handle = CK_INVALID_HANDLE;
 }
 
 enum kr_status kr_session_token_info(struct kr_session *s, CK_TOKEN_INFO *ret, struct kr_error *err)
@@ -295,28 +343,52 @@ enum kr_status kr_session_token_info(struct kr_session *s, CK_TOKEN_INFO *ret, s
         return kr_ckr_fail(err, "C_GetTokenInfo", rv);
     KR_TRY(kr_uri_parse(s->uri, P11_KIT_URI_FOR_TOKEN, &uri, err));
     if (!p11_kit_uri_match_token_info(uri, &info)) {
-        s->lost = true;
+        note_loss(s, KR_LOST_TOKEN);
         return kr_fail(err, KR_TOKEN_UNAVAILABLE, "slot %lu now holds another token", s->slot);
     }
     *ret = info;
     return KR_OK;
 }
 
-enum kr_status kr_session_alive(struct kr_session *s, struct kr_error *err)
+static enum kr_status ask(struct kr_session *s, CK_SESSION_INFO *session, CK_TOKEN_INFO *token,
+                          struct kr_error *err)
 {
-    CK_SESSION_INFO session;
-    CK_TOKEN_INFO token;
-    CK_RV rv = P11(s, C_GetSessionInfo, s->handle, &session);
-    enum kr_status status;
+    CK_RV rv = P11(s, C_GetSessionInfo, s->handle, session);
 
     if (rv != CKR_OK) {
         kr_ckr_fail(err, "C_GetSessionInfo", rv);
         return err->status = KR_TOKEN_UNAVAILABLE;
     }
-    status = kr_session_token_info(s, &token, err);
-    if (status == KR_OK)
+    if (kr_session_token_info(s, token, err) == KR_OK)
         return KR_OK;
     return err->status = KR_TOKEN_UNAVAILABLE;
+}
+
+enum kr_status kr_session_alive(struct kr_session *s, struct kr_error *err)
+{
+    CK_SESSION_INFO session;
+    CK_TOKEN_INFO token;
+
+    return ask(s, &session, &token, err);
+}
+
+static bool is_public(CK_STATE state)
+{
+    return state == CKS_RO_PUBLIC_SESSION || state == CKS_RW_PUBLIC_SESSION;
+}
+
+enum kr_status kr_session_sees_private(struct kr_session *s, struct kr_error *err)
+{
+    CK_SESSION_INFO session;
+    CK_TOKEN_INFO token;
+
+    KR_TRY(ask(s, &session, &token, err));
+    if (!is_public(session.state) || !(token.flags & CKF_LOGIN_REQUIRED))
+        return KR_OK;
+    note_loss(s, KR_LOST_LOGIN);
+    kr_fail(err, KR_TOKEN_UNAVAILABLE, "somebody else in this process logged out of the token");
+    kr_hint(err, "try again: it is logged in to again");
+    return KR_TOKEN_UNAVAILABLE;
 }
 
 enum kr_status kr_session_mechanisms(struct kr_session *s, CK_ULONG **ret, size_t *ret_count,

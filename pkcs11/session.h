@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
- * What a worker knows of its token: module, slot, session, and the handles of keys. Owned by
- * the worker thread; everything here runs on it.
+ * What a worker knows of its token: module, slot, session. Owned by the worker thread; everything
+ * here runs on it. The handles of keys are lent to it for each job.
  */
 #ifndef P11K_PKCS11_SESSION_H
 #define P11K_PKCS11_SESSION_H
@@ -13,8 +13,19 @@ struct kr_key_entry {
     CK_OBJECT_HANDLE handle;
     struct kr_object_id id; /* empty when the key has none, or one that is too long for us */
     enum kr_key_kind kind;
-    bool checked; /* it may serve as a master key: its attributes were read */
+    bool checked; /* atomic: it may serve as a master key, its attributes were read */
 };
+
+/* The secret keys of a token, sorted by id. Found by one session, used by all of them (handles of
+ * token objects are the application's, PKCS#11 v3.0 section 2.4), and never changed. */
+struct kr_keys {
+    int refs;
+    size_t count;
+    struct kr_key_entry entries[];
+};
+
+struct kr_keys *kr_keys_ref(struct kr_keys *keys); /* NULL is accepted */
+void kr_keys_unref(struct kr_keys *keys);
 
 struct kr_session {
     struct kr_worker *worker;
@@ -23,13 +34,15 @@ struct kr_session {
     CK_FUNCTION_LIST *p11; /* NULL: not attached to the module */
     CK_SLOT_ID slot;
     CK_SESSION_HANDLE handle; /* CK_INVALID_HANDLE: none */
-    bool lost;                /* a call of this job said that session, token or module is gone */
+    unsigned epoch;           /* the module's when the session was opened */
+    CK_ULONG session_max;     /* what the token said; 0: no limit known */
     bool needs_initialise;    /* the module was finalised by somebody else */
-    uint64_t searches;
 
-    struct kr_key_entry *keys; /* sorted by id */
-    size_t key_count;
-    bool keys_known, keys_fresh; /* searched at all / by this very job */
+    /* of the job that runs, see struct kr_job */
+    enum kr_loss lost;
+    uint64_t searches;
+    struct kr_keys *keys; /* NULL: not searched yet */
+    bool keys_fresh, wants_keys, forget_keys;
 };
 
 struct kr_session *kr_session_new(struct kr_worker *worker, struct kr_module *module,
@@ -49,17 +62,26 @@ CK_RV kr_session_result(struct kr_session *session, CK_RV rv);
  * error, whatever the job made of it. */
 void kr_session_run(struct kr_session *session, struct kr_job *job);
 
-/* Attaches to the module, finds the one token and opens a session. */
+/* Finds the one token and opens a session; initialises the module again where that is needed. */
 KR_MUST_USE enum kr_status kr_session_connect(struct kr_session *session, struct kr_error *err);
-/* Forgets session and handles; the session is closed if it still exists. */
+/* Opens a session with a token that was found before, in place of the one that there was. */
+KR_MUST_USE enum kr_status kr_session_open(struct kr_session *session, struct kr_error *err);
+/* Closes the session if there is one. */
 void kr_session_drop(struct kr_session *session);
+/* For who attached to the module for this session alone: closes it and leaves the module. */
 void kr_session_detach(struct kr_session *session);
+/* Closes the session of a written-off worker, whose call has returned after all. */
+void kr_session_abandon(struct kr_session *session);
 
 /* A moment's wait before a second try: what hindered the first may be another process's write. */
 void kr_session_pause(void);
 
 /* KR_OK while the session and its token answer. */
 KR_MUST_USE enum kr_status kr_session_alive(struct kr_session *session, struct kr_error *err);
+
+/* The same, and private objects can be seen; else they would seem not to exist. */
+KR_MUST_USE enum kr_status kr_session_sees_private(struct kr_session *session,
+                                                   struct kr_error *err);
 
 /* Fresh CK_TOKEN_INFO of the connected token. */
 KR_MUST_USE enum kr_status kr_session_token_info(struct kr_session *session, CK_TOKEN_INFO *ret,
@@ -81,13 +103,13 @@ KR_MUST_USE enum kr_status kr_objects_find(struct kr_session *session, CK_ATTRIB
 /* --- keys (objects.c) ---------------------------------------------------------------------------
  */
 
-/* Searches the token for secret keys and RSA private keys, once; afterwards the handles are known.
- */
+/* Searches the token for secret keys and RSA private keys; afterwards the handles are known. */
 KR_MUST_USE enum kr_status kr_keys_load(struct kr_session *session, struct kr_error *err);
 void kr_keys_forget(struct kr_session *session);
 
-/* The key with this id; searches again, once per job, when it is not known yet. KR_NOT_FOUND,
- * KR_REFUSED when there are two. Valid until the next search. */
+/* The key with this id, among those that are known. Where a search could still find it, the job is
+ * to fail as this does: it is run again after the search, which one session makes for all.
+ * KR_NOT_FOUND, KR_REFUSED when there are two. Valid until the next search. */
 KR_MUST_USE enum kr_status kr_keys_find(struct kr_session *session, const struct kr_object_id *id,
                                         struct kr_key_entry **ret, struct kr_error *err);
 

@@ -105,6 +105,8 @@ enum kr_wrap_mechanism {
 struct kr_token_stats {
     uint64_t wraps, unwraps, logins, reconnects, errors, timeouts, searches;
     uint64_t resident_operations;
+    uint64_t evictions; /* sessions that were given up for a new one */
+    uint64_t sessions;  /* open now */
 };
 
 /* Loads and initialises the module and finds the token; no login. KR_CONFIG (module missing or no

@@ -48,6 +48,7 @@ static void job_unref(struct kr_job *job)
         return;
     if (job->clear)
         job->clear(job->args);
+    kr_keys_unref(job->keys);
     kr_secret_free(job);
 }
 
@@ -106,6 +107,7 @@ static void *worker_main(void *arg)
         if (!finish_job(w, job)) {
             const char *call = w->call;
 
+            kr_session_abandon(w->session);
             worker_free(w);
             kr_module_write_on(module, call);
             break;
@@ -181,7 +183,6 @@ enum kr_status kr_worker_start(struct kr_module *module, const char *uri, unsign
     struct kr_worker *w;
     int rc;
 
-    KR_TRY(kr_module_check_write_offs(err));
     w = calloc(1, sizeof(*w));
     if (!w)
         return kr_fail_memory(err);
@@ -203,11 +204,16 @@ enum kr_status kr_worker_start(struct kr_module *module, const char *uri, unsign
     return KR_OK;
 }
 
+static unsigned timeout_of(const struct kr_worker *w, const struct kr_job *job)
+{
+    return job->timeout_ms ? job->timeout_ms : w->timeout_ms;
+}
+
 /* Under the lock. Waits until the job is done (true) or one call lasts too long (false). */
 static bool wait_done(struct kr_worker *w, const struct kr_job *job)
 {
     while (!job->done) {
-        uint64_t now = kr_now_ms(), due = (w->call ? w->call_started : now) + w->timeout_ms;
+        uint64_t now = kr_now_ms(), due = (w->call ? w->call_started : now) + timeout_of(w, job);
         struct timespec deadline;
 
         if (due <= now)
@@ -218,10 +224,11 @@ static bool wait_done(struct kr_worker *w, const struct kr_job *job)
     return true;
 }
 
-static enum kr_status fail_hung(const struct kr_worker *w, const char *call, struct kr_error *err)
+static enum kr_status fail_hung(const struct kr_worker *w, const char *call, unsigned timeout_ms,
+                                struct kr_error *err)
 {
     kr_fail(err, KR_TOKEN_UNAVAILABLE, "%s of %s did not return within %u ms", call,
-            kr_module_path(w->module), w->timeout_ms);
+            kr_module_path(w->module), timeout_ms);
     kr_hint(err, "check that the token is connected and its service runs; option timeout in "
                  "section [pkcs11] allows more time");
     return KR_TOKEN_UNAVAILABLE;
@@ -238,7 +245,7 @@ enum kr_status kr_worker_run(struct kr_worker *w, struct kr_job *job, bool *ret_
     w->job = job;
     pthread_cond_signal(&w->work);
     if (!wait_done(w, job)) {
-        status = fail_hung(w, w->call, err);
+        status = fail_hung(w, w->call, timeout_of(w, job), err);
         kr_module_write_off(w->module, w->call);
         w->written_off = true;
         *ret_hung = true;
@@ -250,6 +257,11 @@ enum kr_status kr_worker_run(struct kr_worker *w, struct kr_job *job, bool *ret_
     if (job->status != KR_OK)
         *err = job->err;
     return job->status;
+}
+
+struct kr_session *kr_worker_session(struct kr_worker *w)
+{
+    return w->session;
 }
 
 void kr_worker_stop(struct kr_worker *w)
