@@ -183,6 +183,21 @@ KR_MUST_USE enum kr_status kr_master_prove(struct kr_token *token, const struct 
 KR_MUST_USE enum kr_status kr_master_destroy(struct kr_token *token, const struct kr_object_id *id,
                                              struct kr_error *err);
 
+/* What a token will let us do, found out by doing it. */
+struct kr_preflight {
+    enum kr_wrap_mechanism mechanism; /* that a new master key would have */
+    bool anchor;                      /* it keeps anchors (pkcs11/anchor.h) */
+    char no_anchor[256];              /* why it does not */
+};
+
+/* Before anything is changed: makes, proves and destroys a key as kr_master_generate() makes it,
+ * and an anchor. KR_REFUSED, with what is missing, when a master key cannot be made or destroyed;
+ * no anchor is no failure. Both are labelled KR_PREFLIGHT_LABEL: what a kill leaves behind is known
+ * by that, and hinders nothing. */
+#define KR_PREFLIGHT_LABEL "p11keyring:preflight"
+KR_MUST_USE enum kr_status kr_master_preflight(struct kr_token *token, enum kr_wrap_mechanism wish,
+                                               struct kr_preflight *ret, struct kr_error *err);
+
 /* Wraps a sealing key in the token. `ret_wrapped` holds KR_WRAPPED_MAX bytes. Checks the master
  * key as kr_master_find does. */
 KR_MUST_USE enum kr_status kr_master_wrap(struct kr_token *token, const struct kr_object_id *id,

@@ -232,6 +232,19 @@ static void refuses_unsafe_keys(void **state)
     }
 }
 
+/* It would want the PIN each time that it wraps. */
+static void refuses_keys_that_want_the_pin_again(void **state)
+{
+    struct kr_master_info made = generate(KR_WRAP_AUTO), info;
+    struct kr_error err = KR_ERROR_INIT;
+
+    (void)state;
+    mock_rules("always-authenticate\n");
+    assert_int_equal(kr_master_find(token, &made.id, &info, &err), KR_REFUSED);
+    assert_error(&err, KR_REFUSED, "wants the PIN again for each use (CKA_ALWAYS_AUTHENTICATE",
+                 "master create");
+}
+
 static void refuses_uris(void **state)
 {
     struct kr_error err = KR_ERROR_INIT;
@@ -459,6 +472,7 @@ int main(void)
         TEST(searches_once_for_what_is_missing),
         TEST(adopts_keys_of_pkcs11_tool),
         TEST(refuses_unsafe_keys),
+        TEST(refuses_keys_that_want_the_pin_again),
         TEST(refuses_uris),
         TEST(refuses_an_id_that_two_keys_have),
         TEST(lists_good_and_bad_keys),
