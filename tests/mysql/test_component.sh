@@ -133,7 +133,7 @@ token_comes_and_goes() {
     mv "$WORK/k.keyring/tokens.away" "$WORK/k.keyring/tokens"
     eventually 10 token_is up
     sql k "$ROTATE; CREATE TABLE t.after (id INT PRIMARY KEY) ENCRYPTION='Y'"
-    contains "$(server_log k)" "the token: works again"
+    contains "$(server_log k)" "works again"
 }
 
 token_is() { [[ $(row k Token_state) == "$1" ]]; }
