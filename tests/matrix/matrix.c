@@ -4,10 +4,12 @@
  *
  *   matrix MODULE URI PIN-SOURCE GUARD INIT-ARGS
  *
- * Mechanisms are tried by making a master key and proving it. The keys are destroyed again.
+ * Mechanisms are tried by making a master key, proving it and using it from several threads at
+ * once. The keys are destroyed again.
  */
 #include <openssl/rand.h>
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +18,7 @@
 #include "pkcs11/anchor.h"
 #include "raw.h"
 
-enum { RUNS = 5, RUN_NS = 50 * 1000000, SESSIONS = 256 };
+enum { RUNS = 5, RUN_NS = 50 * 1000000, CALLERS = 8, SESSIONS = 256 };
 
 static const struct kr_object_id extractable_id = {.len = 16, .bytes = "matrixextractabl"};
 
@@ -47,6 +49,8 @@ struct work {
     size_t len;
 };
 
+typedef enum kr_status (*operation)(struct work *w, struct kr_error *err);
+
 static enum kr_status wrap(struct work *w, struct kr_error *err)
 {
     return kr_master_wrap(w->token, &w->id, w->mechanism, w->key, w->wrapped, &w->len, err);
@@ -54,7 +58,30 @@ static enum kr_status wrap(struct work *w, struct kr_error *err)
 
 static enum kr_status unwrap(struct work *w, struct kr_error *err)
 {
-    return kr_master_unwrap(w->token, &w->id, w->mechanism, w->wrapped, w->len, w->key, err);
+    uint8_t back[KR_SEALING_KEY_BYTES];
+
+    KR_TRY(kr_master_unwrap(w->token, &w->id, w->mechanism, w->wrapped, w->len, back, err));
+    if (memcmp(back, w->key, sizeof(back)) != 0)
+        return kr_fail(err, KR_INTEGRITY, "an unwrapped key differs from what was wrapped");
+    return KR_OK;
+}
+
+static enum kr_status wrap_and_unwrap(struct work *w, struct kr_error *err)
+{
+    KR_TRY(wrap(w, err));
+    return unwrap(w, err);
+}
+
+static double one_run(struct work *w, operation run)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    uint64_t start = now_ns(), count = 0;
+
+    do {
+        require(run(w, &err), &err);
+        count++;
+    } while (now_ns() - start < RUN_NS);
+    return (double)count * 1e9 / (double)(now_ns() - start);
 }
 
 static int compare(const void *a, const void *b)
@@ -65,22 +92,45 @@ static int compare(const void *a, const void *b)
 }
 
 /* Operations per second: the median of a few short runs. */
-static double speed(struct work *w, enum kr_status (*operation)(struct work *, struct kr_error *))
+static double speed(struct work *w, operation run)
 {
-    struct kr_error err = KR_ERROR_INIT;
     double results[RUNS];
 
-    for (int run = 0; run < RUNS; run++) {
-        uint64_t start = now_ns(), count = 0;
-
-        do {
-            require(operation(w, &err), &err);
-            count++;
-        } while (now_ns() - start < RUN_NS);
-        results[run] = (double)count * 1e9 / (double)(now_ns() - start);
-    }
+    for (int i = 0; i < RUNS; i++)
+        results[i] = one_run(w, run);
     qsort(results, RUNS, sizeof(*results), compare);
     return results[RUNS / 2];
+}
+
+static pthread_barrier_t start;
+
+static void *caller(void *data)
+{
+    pthread_barrier_wait(&start);
+    one_run(data, wrap_and_unwrap);
+    return NULL;
+}
+
+/* Many callers at once, each with a sealing key of its own, that must get it back each time. How
+ * many sessions that took. */
+static json_t *together(const struct work *like)
+{
+    struct kr_token_stats stats;
+    struct work works[CALLERS];
+    pthread_t threads[CALLERS];
+
+    pthread_barrier_init(&start, NULL, CALLERS);
+    for (int i = 0; i < CALLERS; i++) {
+        works[i] = *like;
+        RAND_bytes(works[i].key, sizeof(works[i].key));
+        if (pthread_create(&threads[i], NULL, caller, &works[i]) != 0)
+            abort();
+    }
+    for (int i = 0; i < CALLERS; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&start);
+    kr_token_get_stats(like->token, &stats);
+    return json_integer((json_int_t)stats.sessions);
 }
 
 /* --- mechanisms ---------------------------------------------------------------------------------
@@ -107,6 +157,7 @@ static json_t *try_mechanism(struct kr_token *token, enum kr_wrap_mechanism mech
     json_object_set_new(result, "works", json_true());
     json_object_set_new(result, "wraps_per_second", json_real(speed(&w, wrap)));
     json_object_set_new(result, "unwraps_per_second", json_real(speed(&w, unwrap)));
+    json_object_set_new(result, "sessions", together(&w));
     require(kr_master_destroy(token, &w.id, &err), &err);
     return result;
 }
@@ -243,7 +294,8 @@ static void clean_up(const struct kr_token_options *options, const struct kr_obj
 
 int main(int argc, char **argv)
 {
-    struct kr_token_options options = {.timeout_ms = 30000, .lock_timeout_ms = 5000};
+    struct kr_token_options options = {
+        .timeout_ms = 30000, .lock_timeout_ms = 5000, .sessions = CALLERS};
     struct kr_error err = KR_ERROR_INIT;
     struct kr_object_id master = {0};
     json_t *result = json_object();

@@ -31,6 +31,7 @@ measure() {
     for table in "${TABLES[@]}"; do
         rows "$table" >>"$WORK/$table.rows"
     done
+    found -e '[.mechanisms[] | select(.works) | .sessions > 1] | all and length > 0'
 }
 
 rows() { # TABLE
@@ -103,11 +104,26 @@ refuses_foreign_kwp() {
     found -e '.mechanisms["aes-kwp"] | (.works | not) and (.why | contains("not the standard"))'
 }
 
+# The configurations for vendors' HSMs: nothing hinders them but that there is no such module.
+examples_are_understood() {
+    local dir=$WORK/examples example
+    mkdir "$dir"
+    awk -v dir="$dir" '/^    \[token:/ { file = dir "/" ++n ".conf" }
+        /^- / { file = "" } file { sub(/^    /, ""); print > file }' "$DOCS"
+    (($(find "$dir" -name '*.conf' | wc -l) >= 5))
+    for example in "$dir"/*.conf; do
+        printf '[keyring]\nkeystore = %s/keystore\n' "$dir" >>"$example"
+        own "$dir"
+        fails_with 1 env P11KEYRING_CONF="$example" "$WORK/bin/p11keyring" token list 2>"$dir/error"
+        contains "$dir/error" "no PKCS#11 module at"
+    done
+}
+
 PROMISES=()
 promise() { # FUNCTION WHAT TOKEN...
     PROMISES+=("$1|$2|${*:3}")
 }
-promise measure "our code works with it, or says why not" "${TOKENS[@]}"
+promise measure "eight callers at once wrap and unwrap by it, on several sessions" "${TOKENS[@]}"
 promise keeps_keys "a keyring is made, gets keys, rotates them and is opened again" "${TOKENS[@]}"
 promise value_stays "the PIN is not enough to get a master key out" softhsm2 opencryptoki tpm2
 promise extractable_is_refused "a key that may leave the token is refused" softhsm2 opencryptoki
@@ -149,5 +165,6 @@ for TOKEN in "$@"; do
     done
     AS_SERVER=("${AS_SERVER_HERE[@]}")
 done
+check "the examples in docs/TOKENS.md are understood" examples_are_understood
 for table in ${update:+"${TABLES[@]}"}; do update_table "$table"; done
 finish
