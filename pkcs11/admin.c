@@ -124,8 +124,8 @@ static enum kr_status run_list(struct kr_session *s, void *data, struct kr_error
     return status;
 }
 
-static enum kr_status run_job(const char *module_path, unsigned timeout_ms, struct kr_job *job,
-                              struct kr_error *err)
+static enum kr_status run_job(const char *module_path, const char *init_args, unsigned timeout_ms,
+                              struct kr_job *job, struct kr_error *err)
 {
     struct kr_module *module = NULL;
     struct kr_worker *worker = NULL;
@@ -133,6 +133,7 @@ static enum kr_status run_job(const char *module_path, unsigned timeout_ms, stru
     enum kr_status status;
 
     KR_TRY(kr_module_get(module_path, &module, err));
+    KR_TRY(kr_module_set_init_args(module, init_args, err));
     KR_TRY(kr_worker_start(module, "", timeout_ms, &worker, err));
     status = kr_worker_run(worker, job, &hung, err);
     if (!hung)
@@ -140,7 +141,7 @@ static enum kr_status run_job(const char *module_path, unsigned timeout_ms, stru
     return status;
 }
 
-enum kr_status kr_admin_list_tokens(const char *module, unsigned timeout_ms,
+enum kr_status kr_admin_list_tokens(const char *module, const char *init_args, unsigned timeout_ms,
                                     struct kr_token_info **ret, size_t *ret_count,
                                     struct kr_error *err)
 {
@@ -150,7 +151,7 @@ enum kr_status kr_admin_list_tokens(const char *module, unsigned timeout_ms,
     if (!job)
         return kr_fail_memory(err);
     args = (struct list_args *)job->args;
-    KR_TRY(run_job(module, timeout_ms, job, err));
+    KR_TRY(run_job(module, init_args, timeout_ms, job, err));
     *ret = args->list;
     *ret_count = args->count;
     args->list = NULL;
@@ -286,14 +287,15 @@ static enum kr_status run_init(struct kr_session *s, void *data, struct kr_error
 }
 
 /* A new token's slot may get another number when the module starts again. */
-static enum kr_status find_by_label(const char *module, unsigned timeout_ms, const char *label,
-                                    struct kr_token_info *ret, struct kr_error *err)
+static enum kr_status find_by_label(const char *module, const char *init_args, unsigned timeout_ms,
+                                    const char *label, struct kr_token_info *ret,
+                                    struct kr_error *err)
 {
     struct kr_token_info *list = NULL;
     size_t count = 0;
     bool found = false;
 
-    KR_TRY(kr_admin_list_tokens(module, timeout_ms, &list, &count, err));
+    KR_TRY(kr_admin_list_tokens(module, init_args, timeout_ms, &list, &count, err));
     for (size_t i = 0; i < count; i++) {
         if (list[i].initialized && strcmp(list[i].label, label) == 0) {
             *ret = list[i];
@@ -317,9 +319,10 @@ static enum kr_status copy_text(char *ret, size_t size, const char *text, const 
     return KR_OK;
 }
 
-enum kr_status kr_admin_init_token(const char *module, unsigned timeout_ms, unsigned long slot,
-                                   const char *label, const char *so_pin, const char *user_pin,
-                                   struct kr_token_info *ret, struct kr_error *err)
+enum kr_status kr_admin_init_token(const char *module, const char *init_args, unsigned timeout_ms,
+                                   unsigned long slot, const char *label, const char *so_pin,
+                                   const char *user_pin, struct kr_token_info *ret,
+                                   struct kr_error *err)
 {
     KR_JOB struct kr_job *job = kr_job_new(sizeof(struct init_args), run_init, NULL);
     struct init_args *args;
@@ -331,6 +334,6 @@ enum kr_status kr_admin_init_token(const char *module, unsigned timeout_ms, unsi
     KR_TRY(copy_text(args->label, sizeof(args->label), label, "a token's label", err));
     KR_TRY(copy_text(args->so_pin, sizeof(args->so_pin), so_pin, "the SO PIN", err));
     KR_TRY(copy_text(args->user_pin, sizeof(args->user_pin), user_pin, "the user PIN", err));
-    KR_TRY(run_job(module, timeout_ms, job, err));
-    return find_by_label(module, timeout_ms, label, ret, err);
+    KR_TRY(run_job(module, init_args, timeout_ms, job, err));
+    return find_by_label(module, init_args, timeout_ms, label, ret, err);
 }

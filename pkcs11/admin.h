@@ -9,18 +9,20 @@
 
 #include "pkcs11/token.h"
 
-/* Every slot with a token in it: *ret is malloc'ed. */
-KR_MUST_USE enum kr_status kr_admin_list_tokens(const char *module, unsigned timeout_ms,
-                                                struct kr_token_info **ret, size_t *ret_count,
-                                                struct kr_error *err);
+/* Every slot with a token in it: *ret is malloc'ed. `init_args`: see struct kr_quirks; NULL: none.
+ */
+KR_MUST_USE enum kr_status kr_admin_list_tokens(const char *module, const char *init_args,
+                                                unsigned timeout_ms, struct kr_token_info **ret,
+                                                size_t *ret_count, struct kr_error *err);
 
 /* Initialises an uninitialised token in slot `slot`, or in the first free slot with
  * KR_ADMIN_ANY_SLOT, and sets the user PIN. Refuses (KR_REFUSED) a slot whose token is already
  * initialised, and a label that another token of the module has. */
 #define KR_ADMIN_ANY_SLOT (~0UL)
-KR_MUST_USE enum kr_status kr_admin_init_token(const char *module, unsigned timeout_ms,
-                                               unsigned long slot, const char *label,
-                                               const char *so_pin, const char *user_pin,
-                                               struct kr_token_info *ret, struct kr_error *err);
+KR_MUST_USE enum kr_status kr_admin_init_token(const char *module, const char *init_args,
+                                               unsigned timeout_ms, unsigned long slot,
+                                               const char *label, const char *so_pin,
+                                               const char *user_pin, struct kr_token_info *ret,
+                                               struct kr_error *err);
 
 #endif

@@ -16,6 +16,24 @@ enum {
     KWP_WRAPPED = KR_SEALING_KEY_BYTES + 8
 };
 
+static CK_MECHANISM_TYPE or_standard(unsigned long vendors, CK_MECHANISM_TYPE standard)
+{
+    return vendors ? vendors : standard;
+}
+
+CK_MECHANISM_TYPE kr_gcm_code(const struct kr_session *s)
+{
+    return or_standard(s->quirks.aes_gcm_code, CKM_AES_GCM);
+}
+
+CK_MECHANISM_TYPE kr_kwp_code(const struct kr_session *s)
+{
+    return or_standard(s->quirks.aes_kwp_code, CKM_AES_KEY_WRAP_PAD);
+}
+
+/* --- AES-GCM ------------------------------------------------------------------------------------
+ */
+
 static const char gcm_aad_prefix[] = "p11keyring wrap 1";
 
 struct gcm_params {
@@ -26,7 +44,8 @@ struct gcm_params {
 };
 
 /* The associated data binds a wrap to its purpose and to the id of its master key. */
-static void gcm_params_fill(struct gcm_params *p, const uint8_t *iv, const struct kr_object_id *id)
+static void gcm_params_fill(const struct kr_session *s, struct gcm_params *p, const uint8_t *iv,
+                            const struct kr_object_id *id)
 {
     const size_t prefix = sizeof(gcm_aad_prefix) - 1;
 
@@ -39,20 +58,22 @@ static void gcm_params_fill(struct gcm_params *p, const uint8_t *iv, const struc
                              .pAAD = p->aad,
                              .ulAADLen = prefix + id->len,
                              .ulTagBits = 8UL * GCM_TAG};
-    p->mechanism = (CK_MECHANISM){CKM_AES_GCM, &p->gcm, sizeof(p->gcm)};
+    p->mechanism = (CK_MECHANISM){kr_gcm_code(s), &p->gcm, sizeof(p->gcm)};
 }
 
 enum kr_status kr_gcm_wrap(struct kr_session *s, CK_OBJECT_HANDLE master,
                            const struct kr_object_id *id, const uint8_t *key, uint8_t *ret_wrapped,
                            size_t *ret_len, struct kr_error *err)
 {
-    uint8_t iv[GCM_IV], out[KR_WRAP_BUFFER];
+    static const uint8_t zeros[GCM_IV];
+    uint8_t iv[GCM_IV] = {0}, out[KR_WRAP_BUFFER];
     CK_ULONG out_len = sizeof(out);
     struct gcm_params p;
     CK_RV rv;
 
-    KR_TRY(kr_session_random(s, iv, sizeof(iv), err));
-    gcm_params_fill(&p, iv, id);
+    if (!s->quirks.iv_by_token)
+        KR_TRY(kr_session_random(s, iv, sizeof(iv), err));
+    gcm_params_fill(s, &p, iv, id);
     rv = P11(s, C_EncryptInit, s->handle, &p.mechanism, master);
     if (rv != CKR_OK)
         return kr_ckr_fail(err, "C_EncryptInit (AES-GCM)", rv);
@@ -62,6 +83,11 @@ enum kr_status kr_gcm_wrap(struct kr_session *s, CK_OBJECT_HANDLE master,
     if (out_len != GCM_WRAPPED - GCM_IV)
         return kr_fail_format("C_Encrypt (AES-GCM)", out_len, err);
     /* Taken after the call: some tokens choose the IV themselves and put it there. */
+    if (memcmp(p.iv, zeros, GCM_IV) == 0) {
+        kr_fail(err, KR_REFUSED, "the token made no IV for AES-GCM");
+        kr_hint(err, "it may be one that takes the caller's: option iv-by-token = no");
+        return KR_REFUSED;
+    }
     memcpy(ret_wrapped, p.iv, GCM_IV);
     memcpy(ret_wrapped + GCM_IV, out, out_len);
     *ret_len = GCM_WRAPPED;
@@ -81,7 +107,7 @@ enum kr_status kr_gcm_unwrap(struct kr_session *s, CK_OBJECT_HANDLE master,
         return kr_fail_secret(err);
     if (wrapped_len != GCM_WRAPPED)
         return kr_fail_wrapped_length(wrapped_len, GCM_WRAPPED, err);
-    gcm_params_fill(&p, wrapped, id);
+    gcm_params_fill(s, &p, wrapped, id);
     rv = P11(s, C_DecryptInit, s->handle, &p.mechanism, master);
     if (rv != CKR_OK)
         return kr_ckr_fail(err, "C_DecryptInit (AES-GCM)", rv);
@@ -97,8 +123,6 @@ enum kr_status kr_gcm_unwrap(struct kr_session *s, CK_OBJECT_HANDLE master,
 
 /* --- AES-KWP ------------------------------------------------------------------------------------
  */
-
-static CK_MECHANISM kwp = {CKM_AES_KEY_WRAP_PAD, NULL, 0};
 
 static enum kr_status make_session_key(struct kr_session *s, const uint8_t *key,
                                        CK_OBJECT_HANDLE *ret, struct kr_error *err)
@@ -124,6 +148,7 @@ static enum kr_status make_session_key(struct kr_session *s, const uint8_t *key,
 enum kr_status kr_kwp_wrap(struct kr_session *s, CK_OBJECT_HANDLE master, const uint8_t *key,
                            uint8_t *ret_wrapped, size_t *ret_len, struct kr_error *err)
 {
+    CK_MECHANISM kwp = {kr_kwp_code(s), NULL, 0};
     CK_OBJECT_HANDLE object = CK_INVALID_HANDLE;
     uint8_t out[KR_WRAP_BUFFER];
     CK_ULONG out_len = sizeof(out);
@@ -147,6 +172,7 @@ static CK_RV unwrap_object(struct kr_session *s, CK_OBJECT_HANDLE master, const 
                            size_t wrapped_len, CK_OBJECT_HANDLE *ret)
 {
     enum { STEPS = 3 };
+    CK_MECHANISM kwp = {kr_kwp_code(s), NULL, 0};
     CK_OBJECT_CLASS class = CKO_SECRET_KEY;
     CK_KEY_TYPE type = CKK_AES;
     CK_BBOOL yes = CK_TRUE, no = CK_FALSE;

@@ -22,7 +22,9 @@ static enum kr_status start_worker(struct kr_seat *seat, struct kr_error *err)
     if (seat->worker)
         return KR_OK;
     KR_TRY(kr_module_check_write_offs(p->module, p->size * KR_WRITE_OFFS_MAX, err));
-    return kr_worker_start(p->module, p->options->uri, p->options->timeout_ms, &seat->worker, err);
+    KR_TRY(kr_worker_start(p->module, p->options->uri, p->options->timeout_ms, &seat->worker, err));
+    kr_worker_session(seat->worker)->quirks = p->options->quirks;
+    return KR_OK;
 }
 
 static enum kr_status run_open(struct kr_session *s, void *args, struct kr_error *err)

@@ -85,8 +85,8 @@ enum kr_status kr_key_generate(struct kr_session *s, const char *label, enum kr_
     return KR_OK;
 }
 
-/* The public key object is there for other tools: we encrypt and verify by OpenSSL. A TPM makes none
- * that does not encrypt. */
+/* The public key object is there for other tools: we encrypt and verify by OpenSSL. A TPM makes
+ * none that does not encrypt. */
 static CK_RV generate_pair(struct kr_session *s, const struct kr_object_id *id, const char *label,
                            CK_OBJECT_HANDLE *ret_private)
 {

@@ -95,9 +95,9 @@ static const struct attempt {
     enum kr_wrap_mechanism wish;
     CK_MECHANISM_TYPE needs; /* is to be listed by the token: making a key may take long */
     const char *name;
-} attempts[] = {{KR_WRAP_AES_GCM, CKM_AES_GCM, "CKM_AES_GCM"},
-                {KR_WRAP_AES_KWP, CKM_AES_KEY_GEN, "CKM_AES_KEY_GEN"},
-                {KR_WRAP_RSA, CKM_RSA_PKCS_KEY_PAIR_GEN, "CKM_RSA_PKCS_KEY_PAIR_GEN"}};
+} attempts[] = {{KR_WRAP_AES_GCM, CKM_AES_GCM, "AES-GCM"},
+                {KR_WRAP_AES_KWP, CKM_AES_KEY_GEN, "AES key generation"},
+                {KR_WRAP_RSA, CKM_RSA_PKCS_KEY_PAIR_GEN, "RSA key pair generation"}};
 
 /* What two wishes have in common; KR_WRAP_AUTO for nothing. */
 static enum kr_wrap_mechanism common(enum kr_wrap_mechanism wish, enum kr_wrap_mechanism other)
@@ -110,16 +110,19 @@ static enum kr_wrap_mechanism common(enum kr_wrap_mechanism wish, enum kr_wrap_m
 static enum kr_status check_listed(struct kr_session *s, const struct attempt *attempt,
                                    struct kr_error *err)
 {
+    const CK_MECHANISM_TYPE needs =
+        attempt->wish == KR_WRAP_AES_GCM ? kr_gcm_code(s) : attempt->needs;
     CK_ULONG *list = NULL;
     size_t count = 0;
     bool found = false;
 
     KR_TRY(kr_session_mechanisms(s, &list, &count, err));
     for (size_t i = 0; i < count; i++)
-        found = found || list[i] == attempt->needs;
+        found = found || list[i] == needs;
     free(list);
     return found ? KR_OK
-                 : kr_fail(err, KR_REFUSED, "the token does not list mechanism %s", attempt->name);
+                 : kr_fail(err, KR_REFUSED, "the token does not list %s (0x%lx)", attempt->name,
+                           needs);
 }
 
 static enum kr_status generate_key(struct kr_session *s, struct generate_args *args,
@@ -131,7 +134,7 @@ static enum kr_status generate_key(struct kr_session *s, struct generate_args *a
     if (kind_for(mechanism) == KR_KIND_RSA)
         return kr_key_pair_generate(s, args->label, ret_id, ret, err);
     return kr_key_generate(s, args->label, by_gcm ? KR_KEY_CRYPTS : KR_KEY_WRAPS,
-                           by_gcm ? CKM_AES_GCM : CKM_AES_KEY_WRAP_PAD, ret_id, ret, err);
+                           by_gcm ? kr_gcm_code(s) : kr_kwp_code(s), ret_id, ret, err);
 }
 
 /* A key that does not serve does not stay. */

@@ -135,7 +135,7 @@ enum kr_status kr_session_random(struct kr_session *s, uint8_t *ret, size_t len,
     if (RAND_priv_bytes(ours, (int)len) != 1)
         return kr_fail(err, KR_INTERNAL, "OpenSSL's random generator failed");
     memset(ret, 0, len);
-    rv = P11(s, C_GenerateRandom, s->handle, ret, len);
+    rv = s->quirks.no_random ? CKR_RANDOM_NO_RNG : P11(s, C_GenerateRandom, s->handle, ret, len);
     if (rv == CKR_RANDOM_NO_RNG || rv == CKR_FUNCTION_NOT_SUPPORTED)
         memset(ret, 0, len);
     else if (rv != CKR_OK)

@@ -6,6 +6,7 @@
 #include "pkcs11/module.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "pkcs11/ckr.h"
 #include "pkcs11/worker.h"
 
@@ -20,7 +21,8 @@ enum { HANGING_NAMES = 8 };
 
 struct kr_module {
     struct kr_module *next;
-    char *path; /* canonical */
+    char *path;      /* canonical */
+    char *init_args; /* set once; NULL: none */
     CK_FUNCTION_LIST *p11;
     bool busy;            /* somebody loads, initialises or finalises it */
     bool ours;            /* our C_Initialize returned CKR_OK, and nothing has undone it */
@@ -116,6 +118,29 @@ enum kr_status kr_module_get(const char *path, struct kr_module **ret, struct kr
     return KR_OK;
 }
 
+enum kr_status kr_module_set_init_args(struct kr_module *m, const char *text, struct kr_error *err)
+{
+    char *copy = text ? strdup(text) : NULL;
+    bool differs;
+
+    if (!text)
+        return KR_OK;
+    if (!copy)
+        return kr_fail_memory(err);
+    pthread_mutex_lock(&lock);
+    differs = m->init_args && strcmp(m->init_args, text) != 0;
+    if (!m->init_args) {
+        m->init_args = copy;
+        copy = NULL;
+    }
+    pthread_mutex_unlock(&lock);
+    free(copy);
+    if (differs)
+        kr_log(KR_LOG_WARNING, "%s keeps the init-args that it got first: '%s' is not used",
+               m->path, text);
+    return KR_OK;
+}
+
 const char *kr_module_path(const struct kr_module *module)
 {
     return module->path;
@@ -205,12 +230,26 @@ static enum kr_status load(struct kr_module *m, struct kr_worker *worker, struct
 }
 
 /* While busy. The first initialiser decides about locking for the whole process. */
+static enum kr_status fail_initialise(const struct kr_module *m, CK_RV rv, struct kr_error *err)
+{
+    kr_ckr_fail(err, "C_Initialize", rv);
+    if (rv != CKR_ARGUMENTS_BAD)
+        return err->status;
+    kr_hint(err, m->init_args ? "this module does not take these init-args: correct the option, or "
+                                "leave it out"
+                              : "this module may want init-args: see p11keyring.conf(5)");
+    return err->status = KR_CONFIG;
+}
+
 static enum kr_status initialise(struct kr_module *m, struct kr_worker *worker,
                                  struct kr_error *err)
 {
     CK_C_INITIALIZE_ARGS args = {.flags = CKF_OS_LOCKING_OK};
     CK_RV rv = CKR_FUNCTION_CANCELED;
 
+    pthread_mutex_lock(&lock);
+    args.pReserved = m->init_args;
+    pthread_mutex_unlock(&lock);
     if (kr_call_begin(worker, "C_Initialize")) {
         rv = m->p11->C_Initialize(&args);
         if (rv == CKR_OK)
@@ -219,7 +258,7 @@ static enum kr_status initialise(struct kr_module *m, struct kr_worker *worker,
             rv = CKR_FUNCTION_CANCELED;
     }
     if (rv != CKR_OK && rv != CKR_CRYPTOKI_ALREADY_INITIALIZED)
-        return kr_ckr_fail(err, "C_Initialize", rv);
+        return fail_initialise(m, rv, err);
     return KR_OK;
 }
 

@@ -31,6 +31,11 @@ KR_MUST_USE enum kr_status kr_module_get(const char *path, struct kr_module **re
                                          struct kr_error *err);
 const char *kr_module_path(const struct kr_module *module);
 
+/* What C_Initialize gets as its reserved argument: who says it first decides for the process. NULL
+ * says nothing. */
+KR_MUST_USE enum kr_status kr_module_set_init_args(struct kr_module *module, const char *text,
+                                                   struct kr_error *err);
+
 /* --- on a worker thread; each call into the module is stamped on `worker` -----------------------
  */
 

@@ -245,7 +245,7 @@ static enum kr_status open_session(struct kr_session *s, struct kr_error *err)
     CK_SESSION_HANDLE handle = CK_INVALID_HANDLE;
     CK_RV rv = P11(s, C_OpenSession, s->slot, flags, NULL, NULL, &handle);
 
-    if (rv == CKR_TOKEN_WRITE_PROTECTED)
+    if (rv == CKR_TOKEN_WRITE_PROTECTED && !s->quirks.read_write_only)
         rv = P11(s, C_OpenSession, s->slot, CKF_SERIAL_SESSION, NULL, NULL, &handle);
     s->epoch = kr_module_epoch(s->module);
     /* Also for a written-off worker, which closes it when it gets here. */

@@ -30,7 +30,8 @@ void kr_keys_unref(struct kr_keys *keys);
 struct kr_session {
     struct kr_worker *worker;
     struct kr_module *module;
-    char *uri;             /* what the token must match */
+    char *uri; /* what the token must match */
+    struct kr_quirks quirks;
     CK_FUNCTION_LIST *p11; /* NULL: not attached to the module */
     CK_SLOT_ID slot;
     CK_SESSION_HANDLE handle; /* CK_INVALID_HANDLE: none */

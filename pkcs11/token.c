@@ -156,7 +156,8 @@ static enum kr_status copy_options(struct kr_token *t, const struct kr_token_opt
                                    struct kr_error *err)
 {
     t->options = *options;
-    t->options.module = NULL; /* the pool has it */
+    t->options.module = NULL;           /* the pool has it */
+    t->options.quirks.init_args = NULL; /* the module has them */
     KR_TRY(copy(options->name ? options->name : "token", &t->name, err));
     KR_TRY(copy(options->uri, &t->uri, err));
     KR_TRY(copy(options->guard_path, &t->guard_path, err));
@@ -179,6 +180,7 @@ enum kr_status kr_token_new(const struct kr_token_options *options, struct kr_to
         return kr_fail_memory(err);
     KR_TRY(copy_options(t, options, err));
     KR_TRY(kr_module_get(options->module, &module, err));
+    KR_TRY(kr_module_set_init_args(module, options->quirks.init_args, err));
     KR_TRY(kr_pool_new(module, &t->options, &t->stats, &t->pool, err));
     add_token(t);
     *ret = t;

@@ -27,6 +27,10 @@ KR_MUST_USE enum kr_status kr_prove_with(struct kr_session *session, CK_OBJECT_H
                                          const struct kr_object_id *id,
                                          enum kr_wrap_mechanism mechanism, struct kr_error *err);
 
+/* Their numbers with this token. */
+CK_MECHANISM_TYPE kr_gcm_code(const struct kr_session *session);
+CK_MECHANISM_TYPE kr_kwp_code(const struct kr_session *session);
+
 /* --- the mechanisms -----------------------------------------------------------------------------
  */
 

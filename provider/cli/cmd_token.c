@@ -103,8 +103,9 @@ enum kr_status cli_run_token_init(struct cli *cli, struct kr_error *err)
     KR_TRY(read_pin(cli->config->tokens[0].pin_source, "new user PIN", &pin, err));
     if (cli_flag(cli, OPT_DRY_RUN))
         return cli_plan(cli, err, "initialise a token with label '%s'", cli->values[OPT_LABEL]);
-    KR_TRY(kr_admin_init_token(cli->config->tokens[0].module, cli->config->pkcs11.timeout_ms, slot,
-                               cli->values[OPT_LABEL], so_pin, pin, &info, err));
+    KR_TRY(kr_admin_init_token(cli->config->tokens[0].module, cli->config->tokens[0].init_args,
+                               cli->config->pkcs11.timeout_ms, slot, cli->values[OPT_LABEL], so_pin,
+                               pin, &info, err));
     return print_initialised(cli, &info, err);
 }
 
@@ -139,8 +140,8 @@ enum kr_status cli_run_token_list(struct cli *cli, struct kr_error *err)
 
     KR_TRY(cli_load_config(cli, err));
     KR_TRY(require_module(cli, err));
-    KR_TRY(kr_admin_list_tokens(cli->config->tokens[0].module, cli->config->pkcs11.timeout_ms,
-                                &tokens, &count, err));
+    KR_TRY(kr_admin_list_tokens(cli->config->tokens[0].module, cli->config->tokens[0].init_args,
+                                cli->config->pkcs11.timeout_ms, &tokens, &count, err));
     CLI_JSON rows = json_array();
     for (size_t i = 0; i < count; i++)
         json_array_append_new(rows, token_row(&tokens[i]));

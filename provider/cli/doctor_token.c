@@ -55,8 +55,8 @@ void doctor_module(struct doctor *doctor, struct finding *finding)
         doctor_skip(finding, "no module is configured");
         return;
     }
-    if (kr_admin_list_tokens(config->tokens[0].module, config->pkcs11.timeout_ms, &tokens, &count,
-                             &err) != KR_OK) {
+    if (kr_admin_list_tokens(config->tokens[0].module, config->tokens[0].init_args,
+                             config->pkcs11.timeout_ms, &tokens, &count, &err) != KR_OK) {
         doctor_fail_error(finding, &err);
         return;
     }

@@ -45,7 +45,7 @@ static void lists_tokens(void **state)
     size_t count = 0;
 
     (void)state;
-    assert_ok(kr_admin_list_tokens(f.module, TIMEOUT_MS, &list, &count, &err));
+    assert_ok(kr_admin_list_tokens(f.module, NULL, TIMEOUT_MS, &list, &count, &err));
     assert_int_equal(count, 2);
     assert_true(by_label(list, count, "admintest")->initialized);
     assert_true(by_label(list, count, "admintest")->user_pin_set);
@@ -65,7 +65,7 @@ static void leaves_connections_working(void **state)
 
     (void)state;
     assert_ok(kr_token_login(token, &err));
-    assert_ok(kr_admin_list_tokens(f.module, TIMEOUT_MS, &list, &count, &err));
+    assert_ok(kr_admin_list_tokens(f.module, NULL, TIMEOUT_MS, &list, &count, &err));
     free(list);
     assert_ok(kr_master_list(token, &keys, &count, &err));
     free(keys);
@@ -82,8 +82,8 @@ static void initialises_a_token(void **state)
     struct kr_token *token = NULL;
 
     (void)state;
-    assert_ok(kr_admin_init_token(f.module, TIMEOUT_MS, KR_ADMIN_ANY_SLOT, "fresh", f.so_pin, f.pin,
-                                  &info, &err));
+    assert_ok(kr_admin_init_token(f.module, NULL, TIMEOUT_MS, KR_ADMIN_ANY_SLOT, "fresh", f.so_pin,
+                                  f.pin, &info, &err));
     assert_string_equal(info.label, "fresh");
     assert_true(info.initialized && info.user_pin_set);
     options.uri = "pkcs11:token=fresh";
@@ -100,26 +100,26 @@ static void initialises_nothing_twice(void **state)
     size_t count = 0;
 
     (void)state;
-    assert_ok(kr_admin_list_tokens(f.module, TIMEOUT_MS, &list, &count, &err));
+    assert_ok(kr_admin_list_tokens(f.module, NULL, TIMEOUT_MS, &list, &count, &err));
     taken = by_label(list, count, "admintest")->slot;
     free(list);
-    assert_int_equal(
-        kr_admin_init_token(f.module, TIMEOUT_MS, taken, "other", f.so_pin, f.pin, &info, &err),
-        KR_REFUSED);
+    assert_int_equal(kr_admin_init_token(f.module, NULL, TIMEOUT_MS, taken, "other", f.so_pin,
+                                         f.pin, &info, &err),
+                     KR_REFUSED);
     assert_error(&err, KR_REFUSED, "initialised token 'admintest'", "token list");
-    assert_int_equal(kr_admin_init_token(f.module, TIMEOUT_MS, KR_ADMIN_ANY_SLOT, "admintest",
+    assert_int_equal(kr_admin_init_token(f.module, NULL, TIMEOUT_MS, KR_ADMIN_ANY_SLOT, "admintest",
                                          f.so_pin, f.pin, &info, &err),
                      KR_REFUSED);
     assert_error(&err, KR_REFUSED, "labelled 'admintest' already", "another label");
-    assert_int_equal(
-        kr_admin_init_token(f.module, TIMEOUT_MS, 987654, "other", f.so_pin, f.pin, &info, &err),
-        KR_NOT_FOUND);
+    assert_int_equal(kr_admin_init_token(f.module, NULL, TIMEOUT_MS, 987654, "other", f.so_pin,
+                                         f.pin, &info, &err),
+                     KR_NOT_FOUND);
     assert_error(&err, KR_NOT_FOUND, "no free slot", "token list");
-    assert_int_equal(kr_admin_init_token(f.module, TIMEOUT_MS, KR_ADMIN_ANY_SLOT,
+    assert_int_equal(kr_admin_init_token(f.module, NULL, TIMEOUT_MS, KR_ADMIN_ANY_SLOT,
                                          "a-label-that-is-longer-than-32-bytes", f.so_pin, f.pin,
                                          &info, &err),
                      KR_USAGE);
-    assert_int_equal(kr_admin_init_token(f.module, TIMEOUT_MS, KR_ADMIN_ANY_SLOT, "other", "",
+    assert_int_equal(kr_admin_init_token(f.module, NULL, TIMEOUT_MS, KR_ADMIN_ANY_SLOT, "other", "",
                                          f.pin, &info, &err),
                      KR_USAGE);
 }
@@ -131,12 +131,12 @@ static void checks_pins_first(void **state)
     struct kr_token_info info;
 
     (void)state;
-    assert_int_equal(kr_admin_init_token(f.module, TIMEOUT_MS, KR_ADMIN_ANY_SLOT, "short", f.so_pin,
-                                         "12", &info, &err),
+    assert_int_equal(kr_admin_init_token(f.module, NULL, TIMEOUT_MS, KR_ADMIN_ANY_SLOT, "short",
+                                         f.so_pin, "12", &info, &err),
                      KR_USAGE);
     assert_error(&err, KR_USAGE, "PINs of 4 to 255 bytes", "choose");
-    assert_ok(kr_admin_init_token(f.module, TIMEOUT_MS, KR_ADMIN_ANY_SLOT, "short", f.so_pin, f.pin,
-                                  &info, &err));
+    assert_ok(kr_admin_init_token(f.module, NULL, TIMEOUT_MS, KR_ADMIN_ANY_SLOT, "short", f.so_pin,
+                                  f.pin, &info, &err));
 }
 
 static void refuses_what_is_no_module(void **state)
@@ -146,9 +146,9 @@ static void refuses_what_is_no_module(void **state)
     size_t count = 0;
 
     (void)state;
-    assert_int_equal(kr_admin_list_tokens("/nonexistent.so", TIMEOUT_MS, &list, &count, &err),
+    assert_int_equal(kr_admin_list_tokens("/nonexistent.so", NULL, TIMEOUT_MS, &list, &count, &err),
                      KR_CONFIG);
-    assert_int_equal(kr_admin_list_tokens(P11K_NOT_A_MODULE, TIMEOUT_MS, &list, &count, &err),
+    assert_int_equal(kr_admin_list_tokens(P11K_NOT_A_MODULE, NULL, TIMEOUT_MS, &list, &count, &err),
                      KR_CONFIG);
     assert_error(&err, KR_CONFIG, "no PKCS#11 module", "option module");
 }
@@ -161,7 +161,7 @@ static int init_on_a_hanging_module(void *argument)
     uint64_t started = kr_now_ms();
 
     mock_rules("hang %s\n", name);
-    MUST(kr_admin_init_token(P11K_MOCK, 300, KR_ADMIN_ANY_SLOT, name, f.so_pin, f.pin, &info,
+    MUST(kr_admin_init_token(P11K_MOCK, NULL, 300, KR_ADMIN_ANY_SLOT, name, f.so_pin, f.pin, &info,
                              &err) == KR_TOKEN_UNAVAILABLE);
     MUST(strstr(err.text, name) && strstr(err.text, "did not return"));
     MUST(kr_now_ms() - started < 2000);
