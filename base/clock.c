@@ -2,6 +2,8 @@
 /* Clocks. */
 #include "base/clock.h"
 
+#include <stdio.h>
+
 uint64_t kr_now_ms(void)
 {
     struct timespec now;
@@ -28,4 +30,13 @@ void kr_time_text(int64_t unix_seconds, char *ret)
     struct tm utc;
     if (!gmtime_r(&seconds, &utc) || !strftime(ret, KR_TIME_TEXT, "%Y-%m-%dT%H:%M:%SZ", &utc))
         ret[0] = '\0';
+}
+
+void kr_time_text_now_ms(char ret[KR_TIME_TEXT_MS])
+{
+    struct timespec now;
+    char text[KR_TIME_TEXT];
+    clock_gettime(CLOCK_REALTIME, &now);
+    kr_time_text(now.tv_sec, text);
+    snprintf(ret, KR_TIME_TEXT_MS, "%.19s.%03uZ", text, (unsigned)(now.tv_nsec / 1000000) % 1000);
 }

@@ -16,4 +16,8 @@ struct timespec kr_deadline(uint64_t ms);
 #define KR_TIME_TEXT 24
 void kr_time_text(int64_t unix_seconds, char *ret);
 
+/* Now, with milliseconds: "2026-01-31T12:00:00.123Z". */
+#define KR_TIME_TEXT_MS 28
+void kr_time_text_now_ms(char ret[KR_TIME_TEXT_MS]);
+
 #endif

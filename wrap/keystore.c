@@ -38,6 +38,8 @@ static const char *const TABLES[] = {
     "  one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),\n"
     "  generation INTEGER NOT NULL CHECK (generation >= 0),\n"
     "  envelope BLOB NOT NULL CHECK (length(envelope) > 0),\n"
+    "  audit_seq INTEGER NOT NULL CHECK (audit_seq >= 0),\n"
+    "  audit_hash BLOB NOT NULL CHECK (length(audit_hash) = 32),\n"
     "  mac BLOB NOT NULL CHECK (length(mac) = 32)\n"
     ") STRICT",
     "CREATE TABLE masters (\n"

@@ -18,6 +18,7 @@
 #define P11K_WRAP_KEYSTORE_H
 
 #include "pkcs11/token.h"
+#include "wrap/audit_head.h"
 
 struct kr_keystore;
 
@@ -124,6 +125,14 @@ KR_MUST_USE enum kr_status kr_keystore_set_manifest_envelope(struct kr_keystore 
 KR_MUST_USE enum kr_status kr_keystore_get_manifest_envelope(struct kr_keystore *keystore,
                                                              uint8_t **ret, size_t *ret_len,
                                                              struct kr_error *err);
+/* The newest record of the audit log that is known, so that its records cannot be removed or written
+ * anew unseen; `get` says what is in the file, verified or not. A new keystore has the number 0. */
+KR_MUST_USE enum kr_status kr_keystore_set_audit_head(struct kr_keystore *keystore,
+                                                      const struct kr_audit_head *head,
+                                                      struct kr_error *err);
+KR_MUST_USE enum kr_status kr_keystore_get_audit_head(struct kr_keystore *keystore,
+                                                      struct kr_audit_head *ret,
+                                                      struct kr_error *err);
 /* Copies the key into secret memory of the handle. */
 KR_MUST_USE enum kr_status kr_keystore_set_manifest_key(struct kr_keystore *keystore,
                                                         const uint8_t key[KR_MANIFEST_KEY_BYTES],

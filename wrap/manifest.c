@@ -23,7 +23,7 @@ static const struct {
     const char *table, *query;
 } PARTS[] = {
     {"keyring", "SELECT uuid, name, created FROM keyring"},
-    {"manifest", "SELECT generation, envelope FROM manifest"},
+    {"manifest", "SELECT generation, envelope, audit_seq, audit_hash FROM manifest"},
     {"masters",
      "SELECT id, label, token, state, mechanism, created, wraps FROM masters ORDER BY id"},
     {"keys", "SELECT namespace, id, owner, disabled, high_water, last_stored, created FROM keys "
@@ -157,12 +157,13 @@ enum kr_status kr_manifest_renew(struct kr_keystore *keystore, struct kr_error *
 enum kr_status kr_keystore_set_manifest_envelope(struct kr_keystore *keystore, const uint8_t *blob,
                                                  size_t len, struct kr_error *err)
 {
-    static const uint8_t none[KR_MANIFEST_MAC_BYTES];
     KR_TRY(kr_keystore_need_write(keystore, err));
-    return kr_sql_run(&keystore->sql, NULL, err,
-                      "INSERT INTO manifest (one, generation, envelope, mac) VALUES (1, 0, ?, ?) "
-                      "ON CONFLICT DO UPDATE SET envelope = excluded.envelope",
-                      "bb", blob, len, none, sizeof(none));
+    return kr_sql_run(
+        &keystore->sql, NULL, err,
+        "INSERT INTO manifest (one, generation, envelope, audit_seq, audit_hash, mac) "
+        "VALUES (1, 0, ?, 0, zeroblob(32), zeroblob(32)) "
+        "ON CONFLICT DO UPDATE SET envelope = excluded.envelope",
+        "b", blob, len);
 }
 
 enum kr_status kr_keystore_get_manifest_envelope(struct kr_keystore *keystore, uint8_t **ret,
@@ -182,6 +183,35 @@ enum kr_status kr_keystore_get_manifest_envelope(struct kr_keystore *keystore, u
     memcpy(copy, blob, len);
     *ret = copy;
     *ret_len = len;
+    return KR_OK;
+}
+
+enum kr_status kr_keystore_set_audit_head(struct kr_keystore *keystore,
+                                          const struct kr_audit_head *head, struct kr_error *err)
+{
+    KR_TRY(kr_keystore_need_write(keystore, err));
+    return kr_sql_run(&keystore->sql, NULL, err,
+                      "UPDATE manifest SET audit_seq = ?, audit_hash = ?", "ib", (int64_t)head->seq,
+                      head->hash, sizeof(head->hash));
+}
+
+enum kr_status kr_keystore_get_audit_head(struct kr_keystore *keystore, struct kr_audit_head *ret,
+                                          struct kr_error *err)
+{
+    KR_STATEMENT *statement = NULL;
+    KR_TRY(kr_sql_prepare(&keystore->sql, &statement, err,
+                          "SELECT audit_seq, audit_hash FROM manifest", ""));
+    bool row = false;
+    KR_TRY(kr_sql_step(&keystore->sql, statement, &row, err));
+    size_t len = 0;
+    int64_t seq = 0;
+    bool read = row && kr_sql_number(statement, 0, 0, INT64_MAX, &seq);
+    const uint8_t *hash =
+        read ? kr_sql_blob(statement, 1, sizeof(ret->hash), sizeof(ret->hash), &len) : NULL;
+    if (!hash)
+        return kr_sql_damaged(&keystore->sql, "its manifest is missing", err);
+    ret->seq = (uint64_t)seq;
+    memcpy(ret->hash, hash, len);
     return KR_OK;
 }
 

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli.h"
+#include "wrap/json_text.h"
 
 int cli_exit_code(enum kr_status status)
 {
@@ -103,33 +104,9 @@ void cli_error(const struct cli *cli, const struct kr_error *err)
         putchar('\n');
 }
 
-static bool printable_utf8(const char *text)
-{
-    json_t *valid = json_string(text);
-
-    json_decref(valid);
-    for (const char *p = text; *p; p++)
-        if ((unsigned char)*p < ' ' || *p == 0x7f)
-            return false;
-    return valid != NULL;
-}
-
 json_t *cli_text(const char *text)
 {
-    json_t *result;
-    char *copy;
-
-    if (!text)
-        return json_null();
-    if (printable_utf8(text))
-        return json_string(text);
-    copy = strdup(text);
-    for (char *p = copy; p && *p; p++)
-        if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f)
-            *p = '?';
-    result = copy ? json_string(copy) : NULL;
-    free(copy);
-    return result;
+    return kr_json_text(text);
 }
 
 json_t *cli_time(int64_t unix_seconds)

@@ -211,6 +211,8 @@ static void test_document_has_the_vectors(void **state)
                                           VECTOR_MANIFEST_ENVELOPE,
                                           VECTOR_MANIFEST_BYTES,
                                           VECTOR_MANIFEST_MAC,
+                                          VECTOR_AUDIT_LINE,
+                                          VECTOR_AUDIT_HASH,
                                           VECTOR_RSA_P,
                                           VECTOR_RSA_Q,
                                           VECTOR_RSA_SHA256_WRAPPED,

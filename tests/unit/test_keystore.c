@@ -514,19 +514,20 @@ static void test_manifest_vector(void **state)
     (void)state;
     struct kr_error err = KR_ERROR_INIT;
     const char *const key = VECTOR_MANIFEST_KEY;
-    char sql[2048];
+    char sql[4096];
     assert_true(kr_hex_decode(key, strlen(key), store.manifest_key));
     store_make(&store, 0, 0);
     snprintf(
         sql, sizeof(sql),
         "DELETE FROM masters;"
         "UPDATE keyring SET uuid = x'%s', name = 'default', created = 1700000000;"
-        "UPDATE manifest SET generation = 1, envelope = x'%s', mac = x'%s';"
+        "UPDATE manifest SET generation = 1, envelope = x'%s', audit_seq = 1, "
+        "audit_hash = x'%s', mac = x'%s';"
         "INSERT INTO masters VALUES (x'%s', 'p11keyring:default:1', 'hsm-1', 1, 1, 1700000000, "
         "2);"
         "INSERT INTO keys VALUES ('mariadb', '1', '', 0, 1, 1, 1700000001);"
         "INSERT INTO versions VALUES ('mariadb', '1', '', 1, 'aes-cbc', 1700000001, x'%s');",
-        VECTOR_UUID, VECTOR_MANIFEST_ENVELOPE, VECTOR_MANIFEST_MAC, VECTOR_GCM_MASTER_ID,
+        VECTOR_UUID, VECTOR_MANIFEST_ENVELOPE, VECTOR_AUDIT_HASH, VECTOR_MANIFEST_MAC, VECTOR_GCM_MASTER_ID,
         VECTOR_GCM_ENVELOPE);
     store_edit(&store, sql);
     struct kr_keystore_options options = store_options(&store, false);

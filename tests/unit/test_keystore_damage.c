@@ -196,6 +196,8 @@ static void test_edited_rows(void **state)
         "INSERT INTO keys VALUES ('mysql', 'k', '', 0, 1, 0, 0)",
         "UPDATE manifest SET generation = generation + 1",
         "UPDATE manifest SET envelope = x'00'",
+        "UPDATE manifest SET audit_seq = audit_seq + 1",
+        "UPDATE manifest SET audit_hash = randomblob(32)",
         "UPDATE manifest SET mac = zeroblob(32)",
         "DELETE FROM manifest",
         "UPDATE keyring SET uuid = zeroblob(16)",
