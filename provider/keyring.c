@@ -32,7 +32,7 @@ struct kr_envelope_context kr_manifest_context(const char *keyring, const uint8_
     return (struct kr_envelope_context){
         .keyring = keyring,
         .uuid = uuid,
-        .ns = "manifest",
+        .ns = KR_NS_MANIFEST,
         .id = "key",
         .owner = "",
         .version = 1,
@@ -84,12 +84,11 @@ void kr_keyring_unlock(struct kr_keyring *keyring)
 
 /* --- master keys ------------------------------------------------------------------------------ */
 
-/* Counters of wraps aside. */
-static bool same_masters(const struct kr_keyring *keyring, const struct kr_master_row *rows,
-                         size_t count)
+bool kr_keyring_knows_masters(const struct kr_keyring *keyring, const struct kr_master_row *rows,
+                              size_t count)
 {
     const struct kr_master_row *known = keyring->master_rows;
-    if (count != keyring->master_count)
+    if (!known || count != keyring->master_count)
         return false;
     for (size_t i = 0; i < count; i++)
         if (!kr_object_id_equal(&rows[i].id, &known[i].id) || rows[i].state != known[i].state ||
@@ -98,28 +97,39 @@ static bool same_masters(const struct kr_keyring *keyring, const struct kr_maste
     return true;
 }
 
+enum kr_status kr_keyring_take_masters(struct kr_keyring *keyring, const struct kr_master_row *rows,
+                                       size_t count, struct kr_error *err)
+{
+    struct kr_masters masters;
+    if (kr_keyring_knows_masters(keyring, rows, count))
+        return KR_OK;
+    struct kr_master_row *copy = calloc(count + 1, sizeof(*copy));
+    if (!copy)
+        return kr_fail_memory(err);
+    enum kr_status status = kr_masters_match(rows, count, &keyring->tokens, &masters, err);
+    if (status != KR_OK) {
+        free(copy);
+        return status;
+    }
+    memcpy(copy, rows, count * sizeof(*copy));
+    free(keyring->master_rows);
+    free(keyring->masters.keys);
+    keyring->master_rows = copy;
+    keyring->master_count = count;
+    keyring->masters = masters;
+    keyring->masters_version++;
+    return KR_OK;
+}
+
 enum kr_status kr_keyring_load_masters(struct kr_keyring *keyring, struct kr_keystore *keystore,
                                        struct kr_error *err)
 {
     struct kr_master_row *rows = NULL;
-    struct kr_masters masters;
     size_t count = 0;
     KR_TRY(kr_keystore_list_masters(keystore, &rows, &count, err));
-    if (keyring->master_rows && same_masters(keyring, rows, count)) {
-        free(rows);
-        return KR_OK;
-    }
-    enum kr_status status = kr_masters_match(rows, count, &keyring->tokens, &masters, err);
-    if (status != KR_OK) {
-        free(rows);
-        return status;
-    }
-    free(keyring->master_rows);
-    free(keyring->masters.keys);
-    keyring->master_rows = rows;
-    keyring->master_count = count;
-    keyring->masters = masters;
-    return KR_OK;
+    enum kr_status status = kr_keyring_take_masters(keyring, rows, count, err);
+    free(rows);
+    return status;
 }
 
 /* --- rows into keys --------------------------------------------------------------------------- */
@@ -163,7 +173,7 @@ static enum kr_status unwrap(struct kr_keyring *keyring, const struct kr_row *ro
     if (!key)
         return kr_fail_memory(err);
     KR_TRY(parse_row(row, key, err));
-    KR_TRY(kr_row_open(keyring, KR_NS_MARIADB, row, &bytes, &len, err));
+    KR_TRY(kr_row_open(keyring, row, &bytes, &len, err));
     if (len != 16 && len != 24 && len != 32)
         return kr_fail(err, KR_INTEGRITY, "key %s version %u has %zu bytes", row->id, row->version,
                        len);
@@ -192,7 +202,6 @@ enum kr_status kr_keyring_refresh_locked(struct kr_keyring *keyring, struct kr_e
     KR_TRY(kr_keystore_change_counter(keyring->keystore, &change, err));
     if (change == keyring->seen_change)
         return KR_OK;
-    KR_TRY(kr_keyring_load_masters(keyring, keyring->keystore, err));
     KR_TRY(load_new(keyring, err));
     keyring->seen_change = change;
     keyring->refreshes++;
@@ -236,6 +245,7 @@ static enum kr_status connect_all(struct kr_keyring *keyring, const struct kr_co
 {
     struct kr_keystore_options options = kr_config_keystore(config, false);
     KR_TRY(kr_keystore_open(&options, &keyring->keystore, err));
+    KR_TRY(kr_config_mechanism(config, &keyring->mechanism, err));
     KR_TRY(kr_tokens_new(config, &keyring->tokens, err));
     KR_TRY(kr_tokens_login(&keyring->tokens, err));
     KR_TRY(kr_keyring_load_masters(keyring, keyring->keystore, err));
@@ -257,6 +267,7 @@ static struct kr_keyring *new_keyring(const struct kr_config *config)
     keyring->wait_ms = config->keyring.lock_timeout_ms + config->pkcs11.timeout_ms;
     keyring->poll_ms = config->keyring.poll_ms;
     keyring->rotation_step = config->mariadb.rotation_step;
+    keyring->sessions = config->pkcs11.sessions;
     if (keyring->name && keyring->keystore_path && keyring->table)
         return keyring;
     kr_keyring_close(keyring);

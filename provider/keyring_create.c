@@ -4,12 +4,12 @@
  * the master key was made, checked and proven; what fails before leaves nothing behind.
  */
 #include "provider/change.h"
+#include "provider/master_make.h"
 
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 struct creation {
@@ -24,64 +24,36 @@ struct creation {
     unsigned others;
 };
 
-/* Number of a label "p11keyring:<keyring>:<n>", 0 for any other label. */
-static unsigned long label_number(const char *label, const char *keyring)
-{
-    char prefix[96];
-    int len = snprintf(prefix, sizeof(prefix), "p11keyring:%s:", keyring);
-    if (strncmp(label, prefix, (size_t)len) != 0)
-        return 0;
-    char *end;
-    unsigned long number = strtoul(label + len, &end, 10);
-    return *end == '\0' ? number : 0;
-}
-
-/* Finds a free number for the new master key, and counts the ones of this keyring's name. */
-static enum kr_status survey(struct creation *c, struct kr_token *token, unsigned long *ret_next,
-                             struct kr_error *err)
-{
-    struct kr_master_info *found = NULL;
-    size_t count = 0;
-    KR_TRY(kr_master_list(token, &found, &count, err));
-    unsigned long highest = 0;
-    for (size_t i = 0; i < count; i++) {
-        unsigned long number = label_number(found[i].label, c->config->keyring.name);
-        if (number > highest)
-            highest = number;
-        if (number > 0 && !found[i].problem)
-            c->others++;
-    }
-    free(found);
-    *ret_next = highest + 1;
-    return KR_OK;
-}
-
 /* The key that the admin names, if this token is the one that has it. */
-static enum kr_status adopt(struct creation *c, struct kr_token *token, struct kr_master_info *ret,
+static enum kr_status adopt(struct creation *c, size_t i, enum kr_wrap_mechanism wish,
                             struct kr_error *err)
 {
-    KR_TRY(kr_master_find_uri(token, c->adopt_uri, ret, err));
-    if (label_number(ret->label, c->config->keyring.name) > 0)
+    struct kr_token *token = c->tokens.at[i];
+    struct kr_master_info info;
+    KR_TRY(kr_master_find_uri(token, c->adopt_uri, &info, err));
+    KR_TRY(kr_master_describe(token, &info, wish, &c->masters[i], err));
+    if (kr_master_label_number(info.label, c->config->keyring.name) > 0)
         c->others--;
     c->adopted = true;
     return KR_OK;
 }
 
-static enum kr_status find_or_generate(struct creation *c, size_t i, enum kr_wrap_mechanism wish,
-                                       struct kr_master_info *ret, struct kr_error *err)
+static enum kr_status adopt_or_make(struct creation *c, size_t i, enum kr_wrap_mechanism wish,
+                                    struct kr_error *err)
 {
     struct kr_token *token = c->tokens.at[i];
-    unsigned long next;
-    char label[128];
-    KR_TRY(survey(c, token, &next, err));
+    const char *keyring = c->config->keyring.name;
+    unsigned long highest;
+    unsigned usable;
+    KR_TRY(kr_master_survey(token, keyring, &highest, &usable, err));
+    c->others += usable;
     if (c->adopt_uri && !c->adopted) {
-        enum kr_status status = adopt(c, token, ret, err);
+        enum kr_status status = adopt(c, i, wish, err);
         if (status != KR_NOT_FOUND || i + 1 == c->tokens.count)
             return status;
         *err = (struct kr_error)KR_ERROR_INIT;
     }
-    snprintf(label, sizeof(label), "p11keyring:%s:%lu", c->config->keyring.name, next);
-    KR_TRY(kr_master_generate(token, label, wish, ret, err));
+    KR_TRY(kr_master_make(token, keyring, highest + 1, wish, &c->masters[i], err));
     c->generated[i] = true;
     return KR_OK;
 }
@@ -89,18 +61,10 @@ static enum kr_status find_or_generate(struct creation *c, size_t i, enum kr_wra
 /* The mechanism that the configuration wants, or the best that works, is proven in both cases. */
 static enum kr_status get_master(struct creation *c, size_t i, struct kr_error *err)
 {
-    struct kr_master_row *master = &c->masters[i];
     enum kr_wrap_mechanism wish;
-    struct kr_master_info info;
     KR_TRY(kr_config_mechanism(c->config, &wish, err));
-    KR_TRY(find_or_generate(c, i, wish, &info, err));
-    master->id = info.id;
-    memcpy(master->label, info.label, sizeof(master->label));
-    snprintf(master->token, sizeof(master->token), "%s", kr_token_name(c->tokens.at[i]));
-    master->state = KR_MASTER_CURRENT;
-    master->created = (int64_t)time(NULL);
-    KR_TRY(kr_master_prove(c->tokens.at[i], &info.id, wish, &master->mechanism, err));
-    return kr_keystore_add_master(c->keystore, master, err);
+    KR_TRY(adopt_or_make(c, i, wish, err));
+    return kr_keystore_add_master(c->keystore, &c->masters[i], err);
 }
 
 static enum kr_status seal_manifest_key(struct creation *c, const struct kr_masters *masters,
@@ -137,15 +101,9 @@ static enum kr_status fill_keystore(struct creation *c, struct kr_error *err)
 /* What was made for nothing does not stay, if its token still answers. */
 static void take_back(struct creation *c, struct kr_error *err)
 {
-    for (size_t i = 0; i < c->tokens.count; i++) {
-        struct kr_error ignored = KR_ERROR_INIT;
-        if (c->generated[i] && c->masters[i].id.len > 0 &&
-            kr_master_destroy(c->tokens.at[i], &c->masters[i].id, &ignored) != KR_OK)
-            kr_hint(err,
-                    "the new master key '%s' is left in the token, unused: delete it with "
-                    "pkcs11-tool --delete-object --type secrkey",
-                    c->masters[i].label);
-    }
+    for (size_t i = 0; i < c->tokens.count; i++)
+        if (c->generated[i])
+            kr_master_take_back(c->tokens.at[i], &c->masters[i], err);
 }
 
 /* The temporary keystore comes first: a directory that cannot be written to is found out before

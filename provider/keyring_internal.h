@@ -16,6 +16,8 @@ struct kr_keyring {
     char *name, *keystore_path;
     unsigned lock_timeout_ms, wait_ms, poll_ms;
     uint32_t rotation_step;
+    unsigned sessions;                /* at once with each token */
+    enum kr_wrap_mechanism mechanism; /* the wish for new master keys */
     struct kr_tokens tokens;
     struct kr_keytable *table;
     uint8_t *manifest_key; /* secret memory */
@@ -26,6 +28,7 @@ struct kr_keyring {
     struct kr_master_row *master_rows; /* as they were when `masters` was made */
     size_t master_count;
     struct kr_masters masters;
+    uint64_t masters_version; /* counts the changes of `masters` */
     uint64_t seen_change;
 
     _Atomic uint64_t refreshes, refresh_errors;
@@ -39,6 +42,7 @@ struct kr_envelope_context kr_keyring_context(const struct kr_keyring *keyring, 
                                               const char *cipher);
 
 /* The context of the manifest key's envelope. */
+#define KR_NS_MANIFEST "manifest"
 struct kr_envelope_context kr_manifest_context(const char *keyring, const uint8_t *uuid);
 
 /* Takes the lock within the bounded wait; KR_IO after it. */
@@ -53,6 +57,15 @@ KR_MUST_USE enum kr_status kr_keyring_refresh_locked(struct kr_keyring *keyring,
  * which. The caller holds the lock. */
 KR_MUST_USE enum kr_status kr_keyring_load_masters(struct kr_keyring *keyring,
                                                    struct kr_keystore *keystore,
+                                                   struct kr_error *err);
+
+/* Whether these are the rows that `masters` was made of; counters of wraps aside. */
+bool kr_keyring_knows_masters(const struct kr_keyring *keyring, const struct kr_master_row *rows,
+                              size_t count);
+
+/* As kr_keyring_load_masters() with rows that the caller has read. */
+KR_MUST_USE enum kr_status kr_keyring_take_masters(struct kr_keyring *keyring,
+                                                   const struct kr_master_row *rows, size_t count,
                                                    struct kr_error *err);
 
 /* The wish that [pkcs11] mechanism holds. */

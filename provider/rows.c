@@ -6,9 +6,12 @@
 #include <string.h>
 
 struct reading {
+    const char *ns;
     kr_row_filter wanted;
     void *context;
     struct kr_row *first, **last;
+    struct kr_master_row *masters;
+    size_t master_count;
 };
 
 void kr_rows_free(struct kr_row *rows)
@@ -28,14 +31,15 @@ static char *put_text(uint8_t **at, const char *text)
     return copy;
 }
 
-static struct kr_row *copy_row(const struct kr_version_row *row)
+struct kr_row *kr_row_copy(const struct kr_version_row *row)
 {
-    size_t texts = strlen(row->id) + strlen(row->owner) + strlen(row->cipher) + 3;
+    size_t texts = strlen(row->ns) + strlen(row->id) + strlen(row->owner) + strlen(row->cipher) + 4;
     struct kr_row *copy = malloc(sizeof(*copy) + texts + row->envelope_len);
     if (!copy)
         return NULL;
     uint8_t *at = (uint8_t *)(copy + 1);
     *copy = (struct kr_row){.version = row->version, .envelope_len = row->envelope_len};
+    copy->ns = put_text(&at, row->ns);
     copy->id = put_text(&at, row->id);
     copy->owner = put_text(&at, row->owner);
     copy->cipher = put_text(&at, row->cipher);
@@ -48,7 +52,7 @@ static enum kr_status collect(const struct kr_version_row *row, void *context, s
     struct reading *reading = context;
     if (!reading->wanted(row, reading->context))
         return KR_OK;
-    struct kr_row *copy = copy_row(row);
+    struct kr_row *copy = kr_row_copy(row);
     if (!copy)
         return kr_fail_memory(err);
     *reading->last = copy;
@@ -56,24 +60,35 @@ static enum kr_status collect(const struct kr_version_row *row, void *context, s
     return KR_OK;
 }
 
-static enum kr_status read_view(struct kr_keystore *keystore, const char *ns,
-                                struct reading *reading, struct kr_error *err)
+enum kr_status kr_rows_view(struct kr_keystore *keystore, kr_view look, void *context,
+                            struct kr_error *err)
 {
     KR_TRY(kr_keystore_begin_read(keystore, err));
     enum kr_status status = kr_keystore_verify(keystore, err);
     if (status == KR_OK)
-        status = kr_keystore_each_version(keystore, ns, collect, reading, err);
+        status = look(keystore, context, err);
     if (status == KR_OK)
         return kr_keystore_commit(keystore, err);
     kr_keystore_rollback(keystore);
     return status;
 }
 
+static enum kr_status read_rows(struct kr_keystore *keystore, void *context, struct kr_error *err)
+{
+    struct reading *reading = context;
+    KR_TRY(kr_keystore_list_masters(keystore, &reading->masters, &reading->master_count, err));
+    return kr_keystore_each_version(keystore, reading->ns, collect, reading, err);
+}
+
 enum kr_status kr_rows_read(struct kr_keyring *keyring, const char *ns, kr_row_filter wanted,
                             void *context, struct kr_row **ret, struct kr_error *err)
 {
-    struct reading reading = {.wanted = wanted, .context = context, .last = &reading.first};
-    enum kr_status status = read_view(keyring->keystore, ns, &reading, err);
+    struct reading reading = {
+        .ns = ns, .wanted = wanted, .context = context, .last = &reading.first};
+    enum kr_status status = kr_rows_view(keyring->keystore, read_rows, &reading, err);
+    if (status == KR_OK)
+        status = kr_keyring_take_masters(keyring, reading.masters, reading.master_count, err);
+    free(reading.masters);
     if (status != KR_OK) {
         kr_rows_free(reading.first);
         return status;
@@ -82,11 +97,11 @@ enum kr_status kr_rows_read(struct kr_keyring *keyring, const char *ns, kr_row_f
     return KR_OK;
 }
 
-enum kr_status kr_row_open(struct kr_keyring *keyring, const char *ns, const struct kr_row *row,
-                           uint8_t **ret, size_t *ret_len, struct kr_error *err)
+enum kr_status kr_row_open(struct kr_keyring *keyring, const struct kr_row *row, uint8_t **ret,
+                           size_t *ret_len, struct kr_error *err)
 {
     struct kr_envelope_context context =
-        kr_keyring_context(keyring, ns, row->id, row->owner, row->version, row->cipher);
+        kr_keyring_context(keyring, row->ns, row->id, row->owner, row->version, row->cipher);
     enum kr_status status = kr_envelope_open(&keyring->masters, &context, row->envelope,
                                              row->envelope_len, ret, ret_len, err);
     if (status != KR_OK)

@@ -11,24 +11,34 @@
 struct kr_row {
     struct kr_row *next;
     uint32_t version;
-    char *id, *owner, *cipher; /* in the row's own memory */
+    char *ns, *id, *owner, *cipher; /* in the row's own memory */
     uint8_t *envelope;
     size_t envelope_len;
 };
 
+/* NULL without memory. */
+struct kr_row *kr_row_copy(const struct kr_version_row *row);
+
+typedef enum kr_status (*kr_view)(struct kr_keystore *keystore, void *context,
+                                  struct kr_error *err);
+
+/* Runs `look` in a view of the keystore that is consistent and whose manifest verifies. */
+KR_MUST_USE enum kr_status kr_rows_view(struct kr_keystore *keystore, kr_view look, void *context,
+                                        struct kr_error *err);
+
 /* Tells whether a row is wanted; asked inside the view. */
 typedef bool (*kr_row_filter)(const struct kr_version_row *row, void *context);
 
-/* Verifies the manifest and copies the wanted rows of a namespace, in the keystore's order. The
- * caller holds the keyring's lock and frees the list. */
+/* Verifies the manifest and copies the wanted rows of a namespace, in the keystore's order, and
+ * takes over the master keys of the same view. The caller holds the keyring's lock and frees the
+ * list. */
 KR_MUST_USE enum kr_status kr_rows_read(struct kr_keyring *keyring, const char *ns,
                                         kr_row_filter wanted, void *context, struct kr_row **ret,
                                         struct kr_error *err);
 void kr_rows_free(struct kr_row *rows);
 
 /* Opens a row's envelope: *ret is secret memory. */
-KR_MUST_USE enum kr_status kr_row_open(struct kr_keyring *keyring, const char *ns,
-                                       const struct kr_row *row, uint8_t **ret, size_t *ret_len,
-                                       struct kr_error *err);
+KR_MUST_USE enum kr_status kr_row_open(struct kr_keyring *keyring, const struct kr_row *row,
+                                       uint8_t **ret, size_t *ret_len, struct kr_error *err);
 
 #endif

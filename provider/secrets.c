@@ -48,7 +48,7 @@ static enum kr_status add_row(struct kr_secrets *secrets, const struct kr_row *r
     KR_SECRET uint8_t *payload = NULL;
     size_t len = 0;
     struct kr_secret_entry *entry = NULL;
-    KR_TRY(kr_row_open(secrets->keyring, KR_NS_MYSQL, row, &payload, &len, err));
+    KR_TRY(kr_row_open(secrets->keyring, row, &payload, &len, err));
     KR_TRY(kr_secret_decode(row->id, row->owner, row->version, payload, len, &entry, err));
     enum kr_status status =
         entry->form == KR_SECRET_WRAPPED

@@ -211,11 +211,21 @@ struct kr_token *kr_tokens_find(const struct kr_tokens *tokens, const char *name
 
 /* --- master keys ------------------------------------------------------------------------------ */
 
-/* Only the keyring's single token may be known by another name than when the key was made. */
-static struct kr_token *token_of(const struct kr_master_row *row, const struct kr_tokens *tokens)
+static bool is_named(const struct kr_master_row *rows, size_t count, const char *token)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(rows[i].token, token) == 0)
+            return true;
+    return false;
+}
+
+struct kr_token *kr_master_token(const struct kr_master_row *rows, size_t count,
+                                 const struct kr_master_row *row, const struct kr_tokens *tokens)
 {
     struct kr_token *token = kr_tokens_find(tokens, row->token);
-    return !token && tokens->count == 1 ? tokens->at[0] : token;
+    if (token || tokens->count != 1 || is_named(rows, count, kr_token_name(tokens->at[0])))
+        return token;
+    return tokens->at[0];
 }
 
 static bool is_away(enum kr_status status)
@@ -223,13 +233,12 @@ static bool is_away(enum kr_status status)
     return status == KR_TOKEN_UNAVAILABLE || status == KR_AUTH;
 }
 
-/* The key's own token, unless it says that the key does not serve. */
-static enum kr_status add_own(const struct kr_master_row *row, const struct kr_tokens *tokens,
-                              struct kr_master_key *key, struct kr_error *err)
+/* The key's own token, unless it says that the key does not serve. An old key may be gone. */
+static enum kr_status add_own(const struct kr_master_row *row, struct kr_token *token,
+                              bool only_token, struct kr_master_key *key, struct kr_error *err)
 {
     struct kr_error why = KR_ERROR_INIT;
     struct kr_master_info info;
-    struct kr_token *token = token_of(row, tokens);
     if (!token)
         return KR_OK;
     enum kr_status status = kr_token_worth_trying(token)
@@ -240,7 +249,7 @@ static enum kr_status add_own(const struct kr_master_row *row, const struct kr_t
         return KR_OK;
     }
     kr_error_context(&why, "master key '%s'", row->label);
-    if (tokens->count == 1) {
+    if (only_token && !(row->state == KR_MASTER_OLD && status == KR_NOT_FOUND)) {
         *err = why;
         return status;
     }
@@ -249,28 +258,41 @@ static enum kr_status add_own(const struct kr_master_row *row, const struct kr_t
 }
 
 /* Tokens that hold a copy, as the vendors' cloning makes it: only those that are there now. */
-static void add_copies(const struct kr_master_row *row, const struct kr_tokens *tokens,
-                       struct kr_master_key *key)
+static void add_copies(const struct kr_master_row *row, const struct kr_token *own,
+                       const struct kr_tokens *tokens, struct kr_master_key *key)
 {
     for (size_t i = 0; i < tokens->count; i++) {
         struct kr_error ignored = KR_ERROR_INIT;
         struct kr_master_info info;
         struct kr_token *token = tokens->at[i];
-        if (token != token_of(row, tokens) && kr_token_is_up(token) &&
+        if (token != own && kr_token_is_up(token) &&
             kr_master_find(token, &row->id, &info, &ignored) == KR_OK)
             key->tokens[key->token_count++] = token;
     }
 }
 
 /* Where a key stands: current ones in the order of their tokens, then the old ones. */
-static size_t rank(const struct kr_master_row *row, const struct kr_tokens *tokens)
+static size_t rank(const struct kr_master_row *row, const struct kr_token *own,
+                   const struct kr_tokens *tokens)
 {
     size_t i = 0;
     if (row->state != KR_MASTER_CURRENT)
         return tokens->count + 1;
-    while (i < tokens->count && tokens->at[i] != token_of(row, tokens))
+    while (i < tokens->count && tokens->at[i] != own)
         i++;
     return i;
+}
+
+static enum kr_status match(const struct kr_master_row *row, struct kr_token *own,
+                            const struct kr_tokens *tokens, struct kr_master_key *key,
+                            struct kr_error *err)
+{
+    key->id = row->id;
+    key->mechanism = row->mechanism;
+    key->current = row->state == KR_MASTER_CURRENT;
+    KR_TRY(add_own(row, own, tokens->count == 1, key, err));
+    add_copies(row, own, tokens, key);
+    return KR_OK;
 }
 
 enum kr_status kr_masters_match(const struct kr_master_row *rows, size_t count,
@@ -283,19 +305,14 @@ enum kr_status kr_masters_match(const struct kr_master_row *rows, size_t count,
         return kr_fail_memory(err);
     for (size_t place = 0; place <= tokens->count + 1; place++) {
         for (size_t i = 0; i < count; i++) {
-            struct kr_master_key *key = &keys[used];
-            if (rank(&rows[i], tokens) != place)
+            struct kr_token *own = kr_master_token(rows, count, &rows[i], tokens);
+            if (rank(&rows[i], own, tokens) != place)
                 continue;
-            key->id = rows[i].id;
-            key->mechanism = rows[i].mechanism;
-            key->current = rows[i].state == KR_MASTER_CURRENT;
-            enum kr_status status = add_own(&rows[i], tokens, key, err);
+            enum kr_status status = match(&rows[i], own, tokens, &keys[used++], err);
             if (status != KR_OK) {
                 free(keys);
                 return status;
             }
-            add_copies(&rows[i], tokens, key);
-            used++;
         }
     }
     *ret = (struct kr_masters){.keys = keys, .count = used};

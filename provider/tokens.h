@@ -43,9 +43,14 @@ struct kr_token *kr_tokens_find(const struct kr_tokens *tokens, const char *name
 /* --- master keys --------------------------------------------------------------------------------
  */
 
+/* The token that has this one of the keystore's master keys; NULL when it is not configured. The
+ * keyring's single token may be known by another name than when its keys were made. */
+struct kr_token *kr_master_token(const struct kr_master_row *rows, size_t count,
+                                 const struct kr_master_row *row, const struct kr_tokens *tokens);
+
 /* The keystore's master keys with their tokens: current ones first, in the order of the tokens. A
  * master key that its token lacks or refuses is an error with a single token, and is logged with
- * several. *ret->keys is malloc'ed; the tokens are borrowed. */
+ * several; an old one that is gone is only logged. *ret->keys is malloc'ed; the tokens are borrowed. */
 KR_MUST_USE enum kr_status kr_masters_match(const struct kr_master_row *rows, size_t count,
                                             const struct kr_tokens *tokens, struct kr_masters *ret,
                                             struct kr_error *err);

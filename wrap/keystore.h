@@ -151,6 +151,10 @@ KR_MUST_USE enum kr_status kr_keystore_add_master(struct kr_keystore *keystore,
 KR_MUST_USE enum kr_status kr_keystore_list_masters(struct kr_keystore *keystore,
                                                     struct kr_master_row **ret, size_t *ret_count,
                                                     struct kr_error *err);
+/* Makes a master key one that new envelopes are not sealed for. KR_NOT_FOUND. */
+KR_MUST_USE enum kr_status kr_keystore_set_master_old(struct kr_keystore *keystore,
+                                                      const struct kr_object_id *master_id,
+                                                      struct kr_error *err);
 /* Forgets a master key; that nothing is wrapped by it any more is for the caller to see. */
 KR_MUST_USE enum kr_status kr_keystore_remove_master(struct kr_keystore *keystore,
                                                      const struct kr_object_id *master_id,
@@ -173,9 +177,11 @@ KR_MUST_USE enum kr_status kr_keystore_next_version(struct kr_keystore *keystore
 KR_MUST_USE enum kr_status kr_keystore_add_version(struct kr_keystore *keystore,
                                                    const struct kr_version_row *row,
                                                    struct kr_error *err);
-/* The same version, wrapped anew: only what names the row and the envelope count. KR_NOT_FOUND. */
+/* The same version, wrapped anew: only what names the row and the envelope count. KR_NOT_FOUND when
+ * the version is gone, or its envelope is no longer `old`. */
 KR_MUST_USE enum kr_status kr_keystore_replace_envelope(struct kr_keystore *keystore,
                                                         const struct kr_version_row *row,
+                                                        const uint8_t *old, size_t old_len,
                                                         struct kr_error *err);
 /* Deletes all versions of a key; its row and high-water mark stay. */
 KR_MUST_USE enum kr_status kr_keystore_destroy_key(struct kr_keystore *keystore, const char *ns,
@@ -193,5 +199,9 @@ KR_MUST_USE enum kr_status kr_keystore_each_key(struct kr_keystore *keystore, co
 KR_MUST_USE enum kr_status kr_keystore_each_version(struct kr_keystore *keystore, const char *ns,
                                                     kr_version_visitor visit, void *context,
                                                     struct kr_error *err);
+/* Every version of every key, the newest first. */
+KR_MUST_USE enum kr_status kr_keystore_each_newest(struct kr_keystore *keystore,
+                                                   kr_version_visitor visit, void *context,
+                                                   struct kr_error *err);
 
 #endif

@@ -88,17 +88,31 @@ enum kr_status kr_keystore_list_masters(struct kr_keystore *keystore, struct kr_
     return KR_OK;
 }
 
-enum kr_status kr_keystore_remove_master(struct kr_keystore *keystore,
-                                         const struct kr_object_id *master_id, struct kr_error *err)
+static enum kr_status change_master(struct kr_keystore *keystore, const char *statement,
+                                    const struct kr_object_id *master_id, struct kr_error *err)
 {
     int changes = 0;
     KR_TRY(kr_keystore_need_write(keystore, err));
-    KR_TRY(kr_sql_run(&keystore->sql, &changes, err, "DELETE FROM masters WHERE id = ?", "b",
-                      master_id->bytes, (size_t)master_id->len));
+    KR_TRY(kr_sql_run(&keystore->sql, &changes, err, statement, "b", master_id->bytes,
+                      (size_t)master_id->len));
     if (changes == 1)
         return KR_OK;
     return kr_fail(err, KR_NOT_FOUND, "the keystore %s does not name this master key",
                    keystore->path);
+}
+
+enum kr_status kr_keystore_remove_master(struct kr_keystore *keystore,
+                                         const struct kr_object_id *master_id, struct kr_error *err)
+{
+    return change_master(keystore, "DELETE FROM masters WHERE id = ?", master_id, err);
+}
+
+enum kr_status kr_keystore_set_master_old(struct kr_keystore *keystore,
+                                          const struct kr_object_id *master_id,
+                                          struct kr_error *err)
+{
+    _Static_assert(KR_MASTER_OLD == 2, "as in the statement");
+    return change_master(keystore, "UPDATE masters SET state = 2 WHERE id = ?", master_id, err);
 }
 
 enum kr_status kr_keystore_count_wrap(struct kr_keystore *keystore,

@@ -124,7 +124,8 @@ enum kr_status kr_keystore_add_version(struct kr_keystore *keystore,
 }
 
 enum kr_status kr_keystore_replace_envelope(struct kr_keystore *keystore,
-                                            const struct kr_version_row *row, struct kr_error *err)
+                                            const struct kr_version_row *row, const uint8_t *old,
+                                            size_t old_len, struct kr_error *err)
 {
     int changes = 0;
     KR_TRY(kr_keystore_need_write(keystore, err));
@@ -132,13 +133,13 @@ enum kr_status kr_keystore_replace_envelope(struct kr_keystore *keystore,
         return kr_fail(err, KR_USAGE, "an envelope of %zu bytes cannot be", row->envelope_len);
     KR_TRY(kr_sql_run(&keystore->sql, &changes, err,
                       "UPDATE versions SET envelope = ? WHERE namespace = ? AND id = ? AND "
-                      "owner = ? AND version = ?",
-                      "bsssi", row->envelope, row->envelope_len, row->ns, row->id, row->owner,
-                      (int64_t)row->version));
+                      "owner = ? AND version = ? AND envelope = ?",
+                      "bsssib", row->envelope, row->envelope_len, row->ns, row->id, row->owner,
+                      (int64_t)row->version, old, old_len));
     if (changes == 1)
         return KR_OK;
-    return kr_fail(err, KR_NOT_FOUND, "there is no version %u of %s key %s", row->version, row->ns,
-                   row->id);
+    return kr_fail(err, KR_NOT_FOUND, "version %u of %s key %s is gone, or was wrapped anew",
+                   row->version, row->ns, row->id);
 }
 
 enum kr_status kr_keystore_destroy_key(struct kr_keystore *keystore, const char *ns, const char *id,
@@ -259,4 +260,39 @@ enum kr_status kr_keystore_each_version(struct kr_keystore *keystore, const char
                           ""));
     struct version_walk walk = {keystore, statement, visit, context};
     return kr_keystore_each_key(keystore, ns, visit_versions, &walk, err);
+}
+
+static enum kr_status read_newest(const struct kr_keystore *keystore, sqlite3_stmt *statement,
+                                  struct kr_version_row *ret, struct kr_error *err)
+{
+    int64_t disabled = 0;
+    const struct kr_key_row key = {.ns = kr_sql_text(statement, 4),
+                                   .id = kr_sql_text(statement, 5),
+                                   .owner = kr_sql_text(statement, 6),
+                                   .high_water = KR_KEY_VERSION_MAX};
+    if (!key.ns || !key.id || !key.owner || !kr_sql_number(statement, 7, 0, 1, &disabled))
+        return kr_sql_damaged(&keystore->sql, "a key version's row makes no sense", err);
+    KR_TRY(read_version(keystore, statement, &key, ret, err));
+    ret->key_disabled = disabled == 1;
+    return KR_OK;
+}
+
+enum kr_status kr_keystore_each_newest(struct kr_keystore *keystore, kr_version_visitor visit,
+                                       void *context, struct kr_error *err)
+{
+    KR_STATEMENT *statement = NULL;
+    KR_TRY(kr_sql_prepare(&keystore->sql, &statement, err,
+                          "SELECT version, cipher, versions.created, envelope, namespace, id, "
+                          "owner, disabled FROM versions JOIN keys USING (namespace, id, owner) "
+                          "ORDER BY versions.created DESC, version DESC, namespace, id, owner",
+                          ""));
+    bool more = false;
+    KR_TRY(kr_sql_step(&keystore->sql, statement, &more, err));
+    while (more) {
+        struct kr_version_row row;
+        KR_TRY(read_newest(keystore, statement, &row, err));
+        KR_TRY(visit(&row, context, err));
+        KR_TRY(kr_sql_step(&keystore->sql, statement, &more, err));
+    }
+    return KR_OK;
 }
