@@ -67,17 +67,24 @@ static enum kr_status find_token(const struct life *life, struct kr_token **ret,
 
 /* --- before anything is written --------------------------------------------------------------- */
 
+static enum kr_status check_token(const struct life *life, struct kr_token *token,
+                                  struct kr_error *err)
+{
+    struct kr_preflight preflight;
+    KR_TRY(kr_token_login(token, err));
+    return kr_master_preflight(token, life->keyring->mechanism, &preflight, err);
+}
+
 static enum kr_status check_tokens(const struct life *life, struct kr_error *err)
 {
     for (size_t i = 0; i < life->maker_count; i++) {
-        enum kr_status status = kr_token_login(life->makers[i], err);
+        enum kr_status status = check_token(life, life->makers[i], err);
         if (status == KR_OK)
             continue;
         kr_error_context(err, "token '%s'", kr_token_name(life->makers[i]));
         if (!life->options->token && life->maker_count > 1)
-            kr_hint(err,
-                    "nothing was changed: bring the token back (p11keyring doctor), or rotate the "
-                    "master key of another one alone with --token NAME");
+            kr_hint(err, "nothing was changed: see p11keyring doctor, or rotate the master key of "
+                         "another token alone with --token NAME");
         return status;
     }
     return KR_OK;

@@ -183,6 +183,26 @@ void kr_secrets_count(struct kr_secrets *secrets, struct kr_secret_counts *ret)
     *ret = counts;
 }
 
+static bool is_in(const struct kr_secret_entry *entry, struct kr_token *token)
+{
+    struct kr_error ignored = KR_ERROR_INIT;
+    return entry->token == token ||
+           (token && kr_resident_check(token, &entry->object, &ignored) == KR_OK);
+}
+
+size_t kr_secrets_elsewhere(struct kr_secrets *secrets, const char *token)
+{
+    struct kr_token *wanted = kr_tokens_find(&secrets->keyring->tokens, token);
+    size_t count = 0;
+    pthread_rwlock_rdlock(&secrets->lock);
+    for (size_t i = 0; i < secrets->table.count; i++) {
+        const struct kr_secret_entry *entry = secrets->table.entries[i];
+        count += entry->form != KR_SECRET_WRAPPED && !is_in(entry, wanted);
+    }
+    pthread_rwlock_unlock(&secrets->lock);
+    return count;
+}
+
 /* --- reading ---------------------------------------------------------------------------------- */
 
 static enum kr_status copy_out(const struct kr_secret_entry *entry, struct kr_secret *ret,

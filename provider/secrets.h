@@ -70,6 +70,9 @@ struct kr_secret_counts {
 /* What is in memory; asks nobody. */
 void kr_secrets_count(struct kr_secrets *secrets, struct kr_secret_counts *ret);
 
+/* How many token-resident keys the token of this name does not have, as far as it answers. */
+size_t kr_secrets_elsewhere(struct kr_secrets *secrets, const char *token);
+
 /* KR_NOT_FOUND without a hint when there is no such secret: callers ask this all the time. */
 KR_MUST_USE enum kr_status kr_secrets_fetch(struct kr_secrets *secrets, const char *id,
                                             const char *owner, struct kr_secret *ret,

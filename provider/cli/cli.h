@@ -31,6 +31,10 @@ enum cli_option {
     OPT_SO_PIN_SOURCE,
     OPT_CIPHER,
     OPT_IMPORT,
+    OPT_TOKEN,
+    OPT_TO,
+    OPT_CONFIRM,
+    OPT_PROGRESS,
     OPT_ALL,
     OPT_SERVER_CONFIG,
     OPT_USER,
@@ -72,6 +76,7 @@ struct cli {
 
 #define CLI_EXIT_USAGE 2
 #define CLI_EXIT_WARNINGS 3
+#define CLI_EXIT_INTERRUPTED 8
 
 /* --- parse.c ------------------------------------------------------------------------------------
  */
@@ -171,6 +176,23 @@ extern const struct cli_column cli_key_columns[];
 KR_MUST_USE enum kr_status cli_read_secrets(struct kr_keystore *keystore, json_t **ret,
                                             struct kr_error *err);
 
+/* --- progress.c
+ * ----------------------------------------------------------------------------------- */
+
+/* Long work: tells on stderr how far it is, as --progress says, and ends it when the user does
+ * (SIGINT, SIGTERM, SIGHUP). */
+struct cli_progress {
+    enum { PROGRESS_NONE, PROGRESS_TERMINAL, PROGRESS_LINE, PROGRESS_JSON } how;
+    uint64_t start, said; /* milliseconds */
+    bool drawn;           /* a line of the terminal is begun */
+};
+/* KR_USAGE. */
+KR_MUST_USE enum kr_status cli_progress_begin(const struct cli *cli, struct cli_progress *ret,
+                                              struct kr_error *err);
+/* A kr_progress_function; its context is a struct cli_progress. */
+bool cli_progress_step(uint64_t done, uint64_t total, void *context);
+void cli_progress_end(struct cli_progress *progress);
+
 /* --- token_state.c
  * -------------------------------------------------------------------------------- */
 
@@ -205,6 +227,14 @@ enum kr_status cli_run_doctor(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_master_create(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_master_adopt(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_master_list(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_master_rotate(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_master_retire(struct cli *cli, struct kr_error *err);
+/* master create --token NAME */
+enum kr_status cli_add_token(struct cli *cli, struct kr_error *err);
+/* A row of the keystore, as `master list` prints it. */
+json_t *cli_master_row(const struct kr_master_row *row);
+enum kr_status cli_run_keyring_sync(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_keyring_move(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_create(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_list(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_show(struct cli *cli, struct kr_error *err);

@@ -25,7 +25,7 @@ static json_t *id_text(const struct kr_object_id *id)
     return json_string(text);
 }
 
-static json_t *keystore_row(const struct kr_master_row *row)
+json_t *cli_master_row(const struct kr_master_row *row)
 {
     return json_pack("{s:o, s:o, s:s, s:s, s:s?, s:I, s:o, s:n, s:n}", "id", id_text(&row->id),
                      "label", cli_text(row->label), "token", row->token, "state",
@@ -122,7 +122,7 @@ static enum kr_status print_made(struct cli *cli, const struct kr_master_row *ma
     CLI_JSON rows = json_array();
 
     for (size_t i = 0; i < count; i++) {
-        json_t *row = keystore_row(&masters[i]);
+        json_t *row = cli_master_row(&masters[i]);
         json_object_set_new(row, "in_token", json_true());
         json_array_append_new(rows, row);
     }
@@ -155,7 +155,7 @@ static enum kr_status make_keyring(struct cli *cli, const char *adopt_uri, struc
 
 enum kr_status cli_run_master_create(struct cli *cli, struct kr_error *err)
 {
-    return make_keyring(cli, NULL, err);
+    return cli->values[OPT_TOKEN] ? cli_add_token(cli, err) : make_keyring(cli, NULL, err);
 }
 
 enum kr_status cli_run_master_adopt(struct cli *cli, struct kr_error *err)
@@ -197,7 +197,7 @@ static enum kr_status keystore_masters(struct cli *cli, json_t *rows, struct kr_
     }
     KR_TRY(kr_keystore_list_masters(keystore, &masters, &count, err));
     for (size_t i = 0; i < count; i++)
-        json_array_append_new(rows, keystore_row(&masters[i]));
+        json_array_append_new(rows, cli_master_row(&masters[i]));
     free(masters);
     return mysql_masters(cli, keystore, rows, err);
 }
