@@ -57,14 +57,6 @@ static enum kr_status check_flags(const struct kr_token_info *info, struct kr_er
         kr_hint(err, "have the security officer set one: pkcs11-tool --init-pin");
         return KR_AUTH;
     }
-    if (info->protected_path) {
-        kr_fail(err, KR_CONFIG,
-                "token '%s' takes its PIN on a device of its own, which is not "
-                "supported",
-                info->label);
-        kr_hint(err, "use a token that takes the PIN through C_Login");
-        return KR_CONFIG;
-    }
     return KR_OK;
 }
 
@@ -76,7 +68,10 @@ void kr_token_guard_id(const struct kr_token_info *info, char *ret)
 /* --- C_Login ------------------------------------------------------------------------------------
  */
 
+enum { PIN_PAD_TIMEOUT_MS = 60000 }; /* a person types */
+
 struct login_args {
+    bool by_pad;
     size_t len;
     char pin[KR_PIN_MAX + 1];
 };
@@ -84,8 +79,8 @@ struct login_args {
 static enum kr_status run_login(struct kr_session *s, void *data, struct kr_error *err)
 {
     struct login_args *args = data;
-
-    CK_RV rv = P11(s, C_Login, s->handle, CKU_USER, (CK_UTF8CHAR *)args->pin, args->len);
+    CK_UTF8CHAR *pin = args->by_pad ? NULL : (CK_UTF8CHAR *)args->pin;
+    CK_RV rv = P11(s, C_Login, s->handle, CKU_USER, pin, args->len);
 
     kr_wipe(args->pin, sizeof(args->pin));
     if (rv == CKR_OK || rv == CKR_USER_ALREADY_LOGGED_IN)
@@ -107,14 +102,15 @@ static bool is_contradiction(const struct kr_token_info *info, CK_RV rv)
 }
 
 /* A module that failed otherwise may or may not have counted the attempt. */
-static enum kr_guard_outcome outcome_of(enum kr_status status, const struct kr_token_info *info,
+static enum kr_guard_outcome outcome_of(enum kr_status status, bool refused,
+                                        const struct kr_token_info *info,
                                         const struct kr_error *err)
 {
     if (status == KR_OK)
         return KR_GUARD_ACCEPTED;
     if (is_contradiction(info, err->ckr))
         return KR_GUARD_NOT_TRIED;
-    return is_refusal(err->ckr) ? KR_GUARD_REFUSED : KR_GUARD_UNKNOWN;
+    return refused ? KR_GUARD_REFUSED : KR_GUARD_UNKNOWN;
 }
 
 static enum kr_status fail_refused(const struct kr_token_options *options,
@@ -122,12 +118,18 @@ static enum kr_status fail_refused(const struct kr_token_options *options,
 {
     unsigned long ckr = err->ckr;
 
-    kr_fail(err, KR_AUTH, "token '%s' refused the PIN from %s (C_Login: %s)", info->label,
-            kr_pin_source_name(options->pin), kr_ckr_name(ckr));
-    kr_hint(err,
-            "put the right PIN into %s; it is not tried again before that changes, or after "
-            "'p11keyring token unguard'",
-            kr_pin_source_name(options->pin));
+    if (info->protected_path) {
+        kr_fail(err, KR_AUTH, "nobody logged in to token '%s' at its PIN pad (C_Login: %s)",
+                info->label, kr_ckr_name(ckr));
+        kr_hint(err, "it is not asked for again before 'p11keyring token unguard'");
+    } else {
+        kr_fail(err, KR_AUTH, "token '%s' refused the PIN from %s (C_Login: %s)", info->label,
+                kr_pin_source_name(options->pin), kr_ckr_name(ckr));
+        kr_hint(err,
+                "put the right PIN into %s; it is not tried again before that changes, or after "
+                "'p11keyring token unguard'",
+                kr_pin_source_name(options->pin));
+    }
     err->ckr = ckr;
     err->ckr_name = kr_ckr_name(ckr);
     return KR_AUTH;
@@ -149,31 +151,48 @@ static enum kr_status read_pin(struct kr_pin_source *source, char *ret_identity,
     return kr_pin_source_identity(source, ret_identity, err);
 }
 
+static enum kr_status prepare(const struct kr_token_options *options, bool by_pad,
+                              char *ret_identity, struct kr_job *job, struct kr_error *err)
+{
+    struct login_args *args = (struct login_args *)job->args;
+
+    args->by_pad = by_pad;
+    if (!by_pad)
+        return read_pin(options->pin, ret_identity, args, err);
+    strcpy(ret_identity, KR_GUARD_PIN_PAD);
+    job->timeout_ms = PIN_PAD_TIMEOUT_MS;
+    return KR_OK;
+}
+
+/* At a pad a person may cancel, and must not be asked for ever whatever the answer is. */
+static bool was_refused(const struct kr_seat *seat, const struct kr_token_info *info, CK_RV rv)
+{
+    return is_refusal(rv) || (info->protected_path && !seat->hung && seat->lost == KR_LOST_NOTHING);
+}
+
 static enum kr_status attempt(struct kr_seat *seat, const struct kr_token_options *options,
                               const struct kr_token_info *info, bool *ret_tried,
                               struct kr_error *err)
 {
     KR_JOB struct kr_job *job = kr_job_new(sizeof(struct login_args), run_login, NULL);
-    struct login_args *args;
     struct kr_pin_guard *guard = NULL;
     char identity[KR_PIN_IDENTITY_MAX], token_id[KR_GUARD_ID_MAX];
     enum kr_status status;
+    bool refused;
 
     if (!job)
         return kr_fail_memory(err);
-    args = (struct login_args *)job->args;
-    KR_TRY(read_pin(options->pin, identity, args, err));
+    KR_TRY(prepare(options, info->protected_path, identity, job, err));
     kr_token_guard_id(info, token_id);
     KR_TRY(kr_pin_guard_begin(options->guard_path, token_id, identity, info->pin_count_low,
                               options->lock_timeout_ms, &guard, err));
     *ret_tried = true;
     status = kr_seat_run(seat, job, err);
-    kr_pin_guard_end(guard, outcome_of(status, info, err));
-    if (status != KR_OK && is_refusal(err->ckr))
-        return fail_refused(options, info, err);
+    refused = status != KR_OK && was_refused(seat, info, err->ckr);
+    kr_pin_guard_end(guard, outcome_of(status, refused, info, err));
     if (status != KR_OK && is_contradiction(info, err->ckr))
         return err->status = KR_TOKEN_UNAVAILABLE; /* worth another try */
-    return status;
+    return refused ? fail_refused(options, info, err) : status;
 }
 
 static enum kr_status log_in(struct kr_seat *seat, const struct kr_token_options *options,
@@ -188,7 +207,7 @@ static enum kr_status log_in(struct kr_seat *seat, const struct kr_token_options
     KR_TRY(kr_seat_run(seat, job, err));
     if (state->logged_in || !state->info.login_required)
         return KR_OK;
-    if (!options->pin || !options->guard_path) {
+    if ((!options->pin && !state->info.protected_path) || !options->guard_path) {
         kr_fail(err, KR_CONFIG, "token '%s' needs a PIN, and no PIN source is set",
                 state->info.label);
         kr_hint(err, "set option pin-source, for example file:/etc/p11keyring/pin");

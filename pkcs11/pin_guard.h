@@ -20,6 +20,9 @@
 
 #define KR_GUARD_SUFFIX ".pin-guard"
 
+/* The identity that stands for a token's own PIN pad: only an admin lifts its guard. */
+#define KR_GUARD_PIN_PAD "pin-pad"
+
 struct kr_pin_guard; /* holds the lock */
 
 enum kr_guard_outcome {

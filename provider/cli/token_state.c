@@ -26,7 +26,9 @@ enum kr_status cli_guard_state(struct cli *cli, const struct cli_token *token, b
     char *path;
     enum kr_status status;
 
-    if (token->pin)
+    if (token->info.protected_path)
+        strcpy(identity, KR_GUARD_PIN_PAD);
+    else if (token->pin)
         KR_TRY(kr_pin_source_identity(token->pin, identity, err));
     kr_token_guard_id(&token->info, token_id);
     path = kr_keyring_guard_path(cli->config);

@@ -36,6 +36,7 @@
  *   read-write-only            no read-only sessions (CKR_ARGUMENTS_BAD)
  *   no-random                  CKR_RANDOM_NO_RNG, and no CKF_RNG
  *   limit-sessions N           more are CKR_SESSION_COUNT; counts those of all living processes
+ *   max-sessions N             is said to be the limit
  *   limit-objects N            more token objects are CKR_DEVICE_MEMORY
  *   pin-tries N                the user PIN locks after N wrong ones in a row, by any process; the
  *                              flags COUNT_LOW, FINAL_TRY, LOCKED say so; C_InitPIN unlocks

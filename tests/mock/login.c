@@ -38,6 +38,8 @@ static CK_RV token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *ret)
         ret->flags = (ret->flags & ~pins) | pin_flags(slot, rule.numbers[0]);
     if (mock_rule("pin-pad", slot))
         ret->flags |= CKF_PROTECTED_AUTHENTICATION_PATH;
+    if (mock_rules_of("max-sessions", slot, NULL, &rule, 1) == 1)
+        ret->ulMaxSessionCount = rule.numbers[0];
     if (mock_rule("write-protected", slot))
         ret->flags |= CKF_WRITE_PROTECTED;
     if (mock_rule("no-random", slot))

@@ -34,6 +34,7 @@ static const struct action {
     {"read-write-only", false, 0, 0, -1, false},
     {"no-random", false, 0, 0, -1, false},
     {"limit-sessions", false, 1, 1, -1, false},
+    {"max-sessions", false, 1, 1, -1, false},
     {"limit-objects", false, 1, 1, -1, false},
     {"pin-tries", false, 1, 1, -1, false},
     {"pin-pad", false, 0, 0, -1, true},

@@ -332,6 +332,64 @@ static void an_environment_pin_waits_for_an_admin(void **state)
     assert_ok(log_in(5000, &err));
 }
 
+static enum kr_status log_in_at_pad(struct kr_error *err)
+{
+    struct kr_token_options options = check_options(&f, P11K_MOCK, 300);
+    struct kr_token *token = NULL;
+    enum kr_status status;
+
+    options.pin = NULL;
+    KR_TRY(kr_token_open(&options, &token, err));
+    status = kr_token_login(token, err);
+    kr_token_close(token);
+    return status;
+}
+
+static void token_info(struct kr_token_info *ret)
+{
+    struct kr_token_options options = check_options(&f, P11K_MOCK, 5000);
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_token *token = NULL;
+
+    assert_ok(kr_token_open(&options, &token, &err));
+    assert_ok(kr_token_get_info(token, ret, &err));
+    kr_token_close(token);
+}
+
+/* No PIN source is needed, there is time to type, and nobody is asked again after a refusal. */
+static void a_pin_pad_asks_once(void **state)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    uint64_t before = mock_calls("C_Login");
+    char id[KR_GUARD_ID_MAX];
+    struct kr_token_info info;
+    bool cleared = false;
+
+    (void)state;
+    assert_int_equal(log_in_at_pad(&err), KR_CONFIG);
+    mock_rules("pin-pad %s\ndelay C_Login 700\n", f.pin_file);
+    assert_ok(log_in_at_pad(&err));
+    assert_int_equal(mock_calls("C_Login") - before, 1);
+
+    check_write_pin(&f, "mistyped");
+    assert_int_equal(log_in_at_pad(&err), KR_AUTH);
+    assert_error(&err, KR_AUTH, "at its PIN pad (C_Login: CKR_PIN_INCORRECT)", "token unguard");
+    check_write_pin(&f, f.pin);
+    assert_int_equal(log_in_at_pad(&err), KR_AUTH);
+    assert_error(&err, KR_AUTH, "is not tried again", "token unguard");
+    assert_int_equal(mock_calls("C_Login") - before, 2);
+
+    mock_rules("pin-pad /nonexistent\n"); /* nobody types, the pad gives up */
+    token_info(&info);
+    kr_token_guard_id(&info, id);
+    assert_ok(kr_pin_guard_clear(f.guard, id, 1000, &cleared, &err));
+    assert_true(cleared);
+    assert_int_equal(log_in_at_pad(&err), KR_AUTH);
+    assert_error(&err, KR_AUTH, "CKR_FUNCTION_CANCELED", "token unguard");
+    assert_int_equal(log_in_at_pad(&err), KR_AUTH);
+    assert_int_equal(mock_calls("C_Login") - before, 3);
+}
+
 /* Killed between the record and its outcome. */
 static void a_killed_login_locks_nobody_out(void **state)
 {
@@ -408,6 +466,7 @@ int main(void)
         TEST(a_killed_login_locks_nobody_out),
         TEST(says_what_was_wrong),
         TEST(an_environment_pin_waits_for_an_admin),
+        TEST(a_pin_pad_asks_once),
         TEST(a_contradiction_is_no_attempt),
         TEST(a_hung_login_frees_the_lock),
     };
