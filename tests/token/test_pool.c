@@ -334,7 +334,7 @@ static void searches_again_for_all(void **state)
 /* A call that hangs costs its caller the time, and nobody else. */
 static void one_hung_call_holds_up_nobody(void **state)
 {
-    struct kr_token_options options = check_options(&f, P11K_MOCK, 2000);
+    struct kr_token_options options = check_options(&f, P11K_MOCK, 1000);
     struct kr_error err = KR_ERROR_INIT;
     struct kr_token *token = NULL;
     struct thread hung;
