@@ -21,6 +21,7 @@ enum {
     VAGUE_TRIES = 5,  /* a failure without a reason, of a token that answers */
     CHEAP_TRIES = 2,  /* then the connection is built anew, */
     REBUILDS_MAX = 2, /* but only so often for a failure that it does not mend */
+    SEARCHES_MAX = 3, /* of one attempt */
     PAUSE_FIRST_MS = 20,
     PAUSE_MAX_MS = 400,
 };
@@ -36,22 +37,35 @@ struct trial {
     bool hung;
 };
 
+/* Runs a job that may have to be preceded by a search; what is found may be forgotten at once,
+ * because of others. */
+static enum kr_status run_with_keys(struct kr_seat *seat, struct kr_job *job, struct kr_error *err)
+{
+    enum kr_status status;
+
+    job->keys_fresh = false;
+    for (unsigned searches = 0;; searches++) {
+        status = kr_seat_run(seat, job, err);
+        if (status == KR_OK || seat->hung || !job->wants_keys)
+            return status;
+        if (searches == SEARCHES_MAX)
+            break;
+        KR_TRY(kr_seat_search(seat, err));
+        job->keys_fresh = true;
+    }
+    seat->lost = KR_LOST_KEYS;
+    kr_hint(err, "try again: others were changing the keys of the token");
+    return err->status = KR_TOKEN_UNAVAILABLE;
+}
+
 /* One attempt on a seat; what it lost is seat->lost. */
 static enum kr_status use_seat(struct kr_seat *seat, enum kr_need need, struct kr_job *job,
                                bool *ret_crowded, struct kr_error *err)
 {
-    enum kr_status status;
-
     KR_TRY(kr_seat_open(seat, ret_crowded, err));
     if (need == KR_NEED_LOGIN)
         KR_TRY(kr_seat_log_in(seat, err));
-    job->keys_fresh = false;
-    status = kr_seat_run(seat, job, err);
-    if (status == KR_OK || seat->hung || !job->wants_keys)
-        return status;
-    KR_TRY(kr_seat_search(seat, err));
-    job->keys_fresh = true;
-    return kr_seat_run(seat, job, err);
+    return run_with_keys(seat, job, err);
 }
 
 /* A full token stays full. */
