@@ -66,6 +66,10 @@ value_stays() {
         | .refused] | all'
 }
 
+value_leaves() {
+    found -e '.attacks | .["copy as extractable", "wrap out"] | .refused | not'
+}
+
 rsa_serves() {
     found -e '.chosen == "rsa-oaep-sha256"'
 }
@@ -119,6 +123,13 @@ examples_are_understood() {
     done
 }
 
+needs_init_args() {
+    grep -v '^init-args' "$P11KEYRING_CONF" >"$KEYRING/without.conf"
+    own "$KEYRING/without.conf"
+    P11KEYRING_CONF=$KEYRING/without.conf fails_with 1 tool token info 2>"$KEYRING/refusal"
+    contains "$KEYRING/refusal" init-args
+}
+
 PROMISES=()
 promise() { # FUNCTION WHAT TOKEN...
     PROMISES+=("$1|$2|${*:3}")
@@ -126,10 +137,13 @@ promise() { # FUNCTION WHAT TOKEN...
 promise measure "eight callers at once wrap and unwrap by it, on several sessions" "${TOKENS[@]}"
 promise keeps_keys "a keyring is made, gets keys, rotates them and is opened again" "${TOKENS[@]}"
 promise value_stays "the PIN is not enough to get a master key out" softhsm2 opencryptoki tpm2
-promise extractable_is_refused "a key that may leave the token is refused" softhsm2 opencryptoki
+promise extractable_is_refused "a key that may leave the token is refused" \
+    softhsm2 nss opencryptoki
 promise rsa_serves "a token without AES-GCM and AES-KWP serves by RSA" tpm2
 promise wrong_pin_is_tried_once "a wrong PIN is tried once" "${TOKENS[@]}"
-promise refuses_foreign_kwp "0x210A in a format of its own is refused" opencryptoki
+promise refuses_foreign_kwp "0x210A in a format of its own is refused" nss opencryptoki
+promise needs_init_args "without init-args it is refused, and the hint names the option" nss
+promise value_leaves "whoever has the PIN gets a master key out: it is no HSM" nss
 promise last_try_is_kept "the try that would lock it is not made" opencryptoki
 promise documented "docs/TOKENS.md says what was found" "${TOKENS[@]}"
 

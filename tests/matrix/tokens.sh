@@ -10,7 +10,7 @@
 #                          token is; as_server and tool use it
 # shellcheck disable=SC2034,SC2153 # for the sourcing script, from common.sh
 
-TOKENS=(softhsm2 opencryptoki tpm2)
+TOKENS=(softhsm2 nss opencryptoki tpm2)
 LIB=/usr/lib/$(gcc -print-multiarch)
 MYSQL_ROOT=$ROOT/tests/lib/mysql_root.sh
 
