@@ -67,24 +67,6 @@ static CK_RV generate(struct kr_session *s, const struct kr_object_id *id, const
     return rv;
 }
 
-enum kr_status kr_key_generate(struct kr_session *s, const char *label, enum kr_key_usage usage,
-                               CK_MECHANISM_TYPE mechanism, struct kr_object_id *ret_id,
-                               CK_OBJECT_HANDLE *ret, struct kr_error *err)
-{
-    CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
-    struct kr_object_id id;
-    CK_RV rv;
-
-    KR_TRY(new_id(&id, err));
-    rv = generate(s, &id, label, usage, mechanism, &handle);
-    if (rv != CKR_OK)
-        return kr_ckr_fail(err, "C_GenerateKey", rv);
-    kr_keys_forget(s);
-    *ret_id = id;
-    *ret = handle;
-    return KR_OK;
-}
-
 /* The public key object is there for other tools: we encrypt and verify by OpenSSL. A TPM makes
  * none that does not encrypt. */
 static CK_RV generate_pair(struct kr_session *s, const struct kr_object_id *id, const char *label,
@@ -131,36 +113,8 @@ static CK_RV generate_pair(struct kr_session *s, const struct kr_object_id *id, 
     return rv;
 }
 
-enum kr_status kr_key_pair_generate(struct kr_session *s, const char *label,
-                                    struct kr_object_id *ret_id, CK_OBJECT_HANDLE *ret,
-                                    struct kr_error *err)
-{
-    CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
-    struct kr_object_id id;
-    CK_RV rv;
-
-    KR_TRY(new_id(&id, err));
-    rv = generate_pair(s, &id, label, &handle);
-    if (rv != CKR_OK)
-        return kr_ckr_fail(err, "C_GenerateKeyPair", rv);
-    kr_keys_forget(s);
-    *ret_id = id;
-    *ret = handle;
-    return KR_OK;
-}
-
-/* --- afterwards ---------------------------------------------------------------------------------
+/* --- destroy ------------------------------------------------------------------------------------
  */
-
-enum kr_status kr_key_check_new(struct kr_session *s, CK_OBJECT_HANDLE handle,
-                                enum kr_key_kind kind, const struct kr_object_id *id,
-                                struct kr_master_info *ret, struct kr_error *err)
-{
-    const struct kr_key_entry key = {.handle = handle, .id = *id, .kind = kind};
-
-    KR_TRY(kr_key_read(s, &key, ret, err));
-    return kr_key_accept(ret, err);
-}
 
 /* Without its private half it opens nothing: what hinders its end is no failure. */
 static void destroy_public(struct kr_session *s, const struct kr_object_id *id)
@@ -190,4 +144,59 @@ CK_RV kr_key_destroy(struct kr_session *s, CK_OBJECT_HANDLE handle, enum kr_key_
         destroy_public(s, id);
     kr_keys_forget(s);
     return rv;
+}
+
+/* --- make ---------------------------------------------------------------------------------------
+ */
+
+enum kr_status kr_key_order_fill(struct kr_key_order *order, enum kr_key_kind kind,
+                                 const char *label, struct kr_error *err)
+{
+    if (strlen(label) >= sizeof(order->label))
+        return kr_fail(err, KR_USAGE, "a key's label has at most %zu bytes",
+                       sizeof(order->label) - 1);
+    KR_TRY(new_id(&order->id, err));
+    strcpy(order->label, label);
+    order->kind = kind;
+    order->tried = false;
+    return KR_OK;
+}
+
+static enum kr_status generate_any(struct kr_session *s, const struct kr_key_order *order,
+                                   CK_OBJECT_HANDLE *ret, struct kr_error *err)
+{
+    const bool pair = order->kind == KR_KIND_RSA;
+    CK_RV rv = pair ? generate_pair(s, &order->id, order->label, ret)
+                    : generate(s, &order->id, order->label, order->usage, order->mechanism, ret);
+
+    kr_keys_forget(s);
+    if (rv == CKR_OK)
+        return KR_OK;
+    kr_ckr_fail(err, pair ? "C_GenerateKeyPair" : "C_GenerateKey", rv);
+    if (err->status == KR_TOKEN_UNAVAILABLE)
+        kr_hint(err, "see 'p11keyring master list' for a key that was left behind, and try again");
+    return err->status;
+}
+
+enum kr_status kr_key_make(struct kr_session *s, struct kr_key_order *order, struct kr_error *err)
+{
+    struct kr_key_entry key = {.id = order->id, .kind = order->kind};
+    struct kr_master_info info;
+    enum kr_status status;
+
+    if (order->tried) {
+        status = kr_key_usable(s, &order->id, &key.handle, &order->info, err);
+        if (status != KR_NOT_FOUND || s->wants_keys)
+            return status;
+    }
+    order->tried = true;
+    KR_TRY(generate_any(s, order, &key.handle, err));
+    status = kr_key_read(s, &key, &info, err);
+    if (status == KR_OK)
+        status = kr_key_accept(&info, err);
+    if (status == KR_REFUSED)
+        kr_key_destroy(s, key.handle, key.kind, &key.id);
+    if (status == KR_OK)
+        order->info = info;
+    return status;
 }

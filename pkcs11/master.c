@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* Master keys: made, listed, found, proven, and used for wrapping. */
+/* Master keys: listed, found, destroyed, and used for wrapping. */
 #include "base/secret.h"
 #include "pkcs11/ckr.h"
 #include "pkcs11/token_internal.h"
@@ -13,196 +13,6 @@
 bool kr_object_id_equal(const struct kr_object_id *a, const struct kr_object_id *b)
 {
     return a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
-}
-
-/* In order of preference. */
-static const enum kr_wrap_mechanism preference[] = {KR_WRAP_AES_GCM, KR_WRAP_AES_KWP,
-                                                    KR_WRAP_RSA_SHA256, KR_WRAP_RSA_SHA1};
-enum { PREFERENCES = sizeof(preference) / sizeof(preference[0]) };
-
-static enum kr_key_kind kind_for(enum kr_wrap_mechanism mechanism)
-{
-    return mechanism == KR_WRAP_AES_GCM || mechanism == KR_WRAP_AES_KWP ? KR_KIND_AES : KR_KIND_RSA;
-}
-
-static bool wished(enum kr_wrap_mechanism wish, enum kr_wrap_mechanism mechanism)
-{
-    return wish == KR_WRAP_AUTO || wish == mechanism ||
-           (wish == KR_WRAP_RSA && kind_for(mechanism) == KR_KIND_RSA);
-}
-
-/* Collects what the token answered to each mechanism that was tried. */
-enum { ANSWERS = 512 };
-
-static void add_answer(char answers[ANSWERS], enum kr_wrap_mechanism mechanism,
-                       const struct kr_error *answer)
-{
-    size_t used = strlen(answers);
-
-    snprintf(answers + used, ANSWERS - used, "%s%s: %.200s", used ? "; " : "",
-             kr_wrap_mechanism_name(mechanism), answer->text);
-}
-
-static enum kr_status fail_answers(enum kr_wrap_mechanism wish, const char *answers,
-                                   struct kr_error *err)
-{
-    kr_fail(err, KR_REFUSED, "the token cannot wrap keys by %s: %s",
-            wish == KR_WRAP_AUTO ? "any mechanism known here" : kr_wrap_mechanism_name(wish),
-            answers[0] ? answers : "the key is of another kind");
-    kr_hint(err,
-            "see what the token offers: p11keyring doctor; option mechanism in section [pkcs11] "
-            "pins one");
-    return KR_REFUSED;
-}
-
-/* Proves, in order of preference, what is wished and fits the key; what the token answered to the
- * others is added to `answers`. KR_REFUSED when none works. */
-static enum kr_status prove_first(struct kr_session *s, CK_OBJECT_HANDLE master,
-                                  const struct kr_object_id *id, enum kr_key_kind kind,
-                                  enum kr_wrap_mechanism wish, enum kr_wrap_mechanism *ret,
-                                  char *answers, struct kr_error *err)
-{
-    for (size_t i = 0; i < PREFERENCES; i++) {
-        struct kr_error answer = KR_ERROR_INIT;
-
-        if (!wished(wish, preference[i]) || kind_for(preference[i]) != kind)
-            continue;
-        if (kr_prove_with(s, master, id, preference[i], &answer) == KR_OK) {
-            *ret = preference[i];
-            return KR_OK;
-        }
-        if (s->lost) {
-            *err = answer;
-            return err->status;
-        }
-        add_answer(answers, preference[i], &answer);
-    }
-    return fail_answers(wish, answers, err);
-}
-
-/* --- generate -----------------------------------------------------------------------------------
- */
-
-struct generate_args {
-    char label[sizeof(((struct kr_master_info *)0)->label)];
-    enum kr_wrap_mechanism wish;
-    bool made; /* a key was made: a second run would leave it behind */
-    struct kr_master_info info;
-};
-
-/* An AES key has the usages of one mechanism, an RSA key serves both of RSA's. */
-static const struct attempt {
-    enum kr_wrap_mechanism wish;
-    CK_MECHANISM_TYPE needs; /* is to be listed by the token: making a key may take long */
-    const char *name;
-} attempts[] = {{KR_WRAP_AES_GCM, CKM_AES_GCM, "AES-GCM"},
-                {KR_WRAP_AES_KWP, CKM_AES_KEY_GEN, "AES key generation"},
-                {KR_WRAP_RSA, CKM_RSA_PKCS_KEY_PAIR_GEN, "RSA key pair generation"}};
-
-/* What two wishes have in common; KR_WRAP_AUTO for nothing. */
-static enum kr_wrap_mechanism common(enum kr_wrap_mechanism wish, enum kr_wrap_mechanism other)
-{
-    if (wished(wish, other))
-        return other;
-    return wished(other, wish) ? wish : KR_WRAP_AUTO;
-}
-
-static enum kr_status check_listed(struct kr_session *s, const struct attempt *attempt,
-                                   struct kr_error *err)
-{
-    const CK_MECHANISM_TYPE needs =
-        attempt->wish == KR_WRAP_AES_GCM ? kr_gcm_code(s) : attempt->needs;
-    CK_ULONG *list = NULL;
-    size_t count = 0;
-    bool found = false;
-
-    KR_TRY(kr_session_mechanisms(s, &list, &count, err));
-    for (size_t i = 0; i < count; i++)
-        found = found || list[i] == needs;
-    free(list);
-    return found ? KR_OK
-                 : kr_fail(err, KR_REFUSED, "the token does not list %s (0x%lx)", attempt->name,
-                           needs);
-}
-
-static enum kr_status generate_key(struct kr_session *s, struct generate_args *args,
-                                   enum kr_wrap_mechanism mechanism, struct kr_object_id *ret_id,
-                                   CK_OBJECT_HANDLE *ret, struct kr_error *err)
-{
-    bool by_gcm = mechanism == KR_WRAP_AES_GCM;
-
-    if (kind_for(mechanism) == KR_KIND_RSA)
-        return kr_key_pair_generate(s, args->label, ret_id, ret, err);
-    return kr_key_generate(s, args->label, by_gcm ? KR_KEY_CRYPTS : KR_KEY_WRAPS,
-                           by_gcm ? kr_gcm_code(s) : kr_kwp_code(s), ret_id, ret, err);
-}
-
-/* A key that does not serve does not stay. */
-static enum kr_status generate_for(struct kr_session *s, struct generate_args *args,
-                                   enum kr_wrap_mechanism wish, char *answers, struct kr_error *err)
-{
-    CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
-    enum kr_key_kind kind = kind_for(wish);
-    enum kr_wrap_mechanism proven;
-    struct kr_object_id id;
-    enum kr_status status = generate_key(s, args, wish, &id, &handle, err);
-
-    if (status == KR_OK) {
-        args->made = true;
-        status = kr_key_check_new(s, handle, kind, &id, &args->info, err);
-    }
-    if (status != KR_OK)
-        add_answer(answers, wish, err);
-    else
-        status = prove_first(s, handle, &id, kind, wish, &proven, answers, err);
-    if (status != KR_OK && args->made && kr_key_destroy(s, handle, kind, &id) == CKR_OK)
-        args->made = false;
-    return status;
-}
-
-static enum kr_status run_generate(struct kr_session *s, void *data, struct kr_error *err)
-{
-    struct generate_args *args = data;
-    char answers[ANSWERS] = "";
-
-    if (args->made) {
-        kr_fail(err, KR_TOKEN_UNAVAILABLE, "the token was lost while it made a master key");
-        kr_hint(err, "see 'p11keyring master list' for a key that was left behind, then try again");
-        return KR_TOKEN_UNAVAILABLE;
-    }
-    for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
-        enum kr_wrap_mechanism wish = common(args->wish, attempts[i].wish);
-
-        if (wish == KR_WRAP_AUTO)
-            continue;
-        if (check_listed(s, &attempts[i], err) != KR_OK)
-            add_answer(answers, wish, err);
-        else if (generate_for(s, args, wish, answers, err) == KR_OK)
-            return KR_OK;
-        if (s->lost)
-            return err->status;
-    }
-    return fail_answers(args->wish, answers, err);
-}
-
-enum kr_status kr_master_generate(struct kr_token *token, const char *label,
-                                  enum kr_wrap_mechanism wish, struct kr_master_info *ret,
-                                  struct kr_error *err)
-{
-    KR_JOB struct kr_job *job = kr_job_new(sizeof(struct generate_args), run_generate, NULL);
-    struct generate_args *args;
-
-    if (!job)
-        return kr_fail_memory(err);
-    args = (struct generate_args *)job->args;
-    if (strlen(label) >= sizeof(args->label))
-        return kr_fail(err, KR_USAGE, "a master key's label has at most %zu bytes",
-                       sizeof(args->label) - 1);
-    strcpy(args->label, label);
-    args->wish = wish;
-    KR_TRY(kr_token_run(token, KR_NEED_LOGIN, job, err));
-    *ret = args->info;
-    return KR_OK;
 }
 
 /* --- list and find ------------------------------------------------------------------------------
@@ -391,7 +201,7 @@ enum kr_status kr_master_destroy(struct kr_token *token, const struct kr_object_
     return kr_token_run(token, KR_NEED_LOGIN, job, err);
 }
 
-/* --- prove and use ------------------------------------------------------------------------------
+/* --- use ----------------------------------------------------------------------------------------
  */
 
 struct use_args {
@@ -414,31 +224,6 @@ static struct kr_job *use_job(const struct kr_object_id *id, enum kr_wrap_mechan
     args->id = *id;
     args->mechanism = mechanism;
     return job;
-}
-
-static enum kr_status run_prove(struct kr_session *s, void *data, struct kr_error *err)
-{
-    struct use_args *args = data;
-    struct kr_master_info info;
-    CK_OBJECT_HANDLE master;
-    char answers[ANSWERS] = "";
-
-    KR_TRY(kr_key_usable(s, &args->id, &master, &info, err));
-    return prove_first(s, master, &args->id, info.kind, args->mechanism, &args->mechanism, answers,
-                       err);
-}
-
-enum kr_status kr_master_prove(struct kr_token *token, const struct kr_object_id *id,
-                               enum kr_wrap_mechanism wish, enum kr_wrap_mechanism *ret,
-                               struct kr_error *err)
-{
-    KR_JOB struct kr_job *job = use_job(id, wish, run_prove);
-
-    if (!job)
-        return kr_fail_memory(err);
-    KR_TRY(kr_token_run(token, KR_NEED_LOGIN, job, err));
-    *ret = ((struct use_args *)job->args)->mechanism;
-    return KR_OK;
 }
 
 static enum kr_status run_wrap(struct kr_session *s, void *data, struct kr_error *err)

@@ -15,49 +15,26 @@ static CK_MECHANISM_TYPE mechanism_type(enum kr_resident_mode mode)
     return mode == KR_RESIDENT_ECB ? CKM_AES_ECB : CKM_AES_CBC;
 }
 
-struct generate_args {
-    char label[sizeof(((struct kr_master_info *)0)->label)];
-    enum kr_resident_mode mode;
-    bool made; /* a second run would leave a key behind */
-    struct kr_object_id id;
-};
-
 static enum kr_status run_generate(struct kr_session *s, void *data, struct kr_error *err)
 {
-    struct generate_args *args = data;
-    CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
-    struct kr_master_info info;
-    enum kr_status status;
-
-    if (args->made) {
-        kr_fail(err, KR_TOKEN_UNAVAILABLE, "the token was lost while it made the key '%s'",
-                args->label);
-        kr_hint(err, "'p11keyring master list' shows a key that was left behind; try again");
-        return KR_TOKEN_UNAVAILABLE;
-    }
-    KR_TRY(kr_key_generate(s, args->label, KR_KEY_CRYPTS, mechanism_type(args->mode), &args->id,
-                           &handle, err));
-    args->made = true;
-    status = kr_key_check_new(s, handle, KR_KIND_AES, &args->id, &info, err);
-    if (status != KR_OK && kr_key_destroy(s, handle, KR_KIND_AES, &args->id) == CKR_OK)
-        args->made = false;
-    return status;
+    return kr_key_make(s, data, err);
 }
 
 enum kr_status kr_resident_generate(struct kr_token *token, const char *label,
                                     enum kr_resident_mode mode, struct kr_object_id *ret,
                                     struct kr_error *err)
 {
-    KR_JOB struct kr_job *job = kr_job_new(sizeof(struct generate_args), run_generate, NULL);
-    struct generate_args *args;
+    KR_JOB struct kr_job *job = kr_job_new(sizeof(struct kr_key_order), run_generate, NULL);
+    struct kr_key_order *order;
 
     if (!job)
         return kr_fail_memory(err);
-    args = (struct generate_args *)job->args;
-    snprintf(args->label, sizeof(args->label), "%s", label);
-    args->mode = mode;
+    order = (struct kr_key_order *)job->args;
+    KR_TRY(kr_key_order_fill(order, KR_KIND_AES, label, err));
+    order->usage = KR_KEY_CRYPTS;
+    order->mechanism = mechanism_type(mode);
     KR_TRY(kr_token_run(token, KR_NEED_LOGIN, job, err));
-    *ret = args->id;
+    *ret = order->id;
     return KR_OK;
 }
 

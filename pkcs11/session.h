@@ -127,23 +127,29 @@ KR_MUST_USE enum kr_status kr_key_usable(struct kr_session *session, const struc
 /* KR_OK when `info` may serve as a master key, else KR_REFUSED with the reason. */
 KR_MUST_USE enum kr_status kr_key_accept(const struct kr_master_info *info, struct kr_error *err);
 
-/* Generates an AES-256 key in the token under a fresh UUID: private, sensitive, not extractable,
- * with one pair of usages and one mechanism. The known handles are forgotten. */
+/*
+ * A key to be made in the token under an id that is chosen before: so a job that is run again after
+ * a loss sees whether its first run made it. An AES-256 key has one pair of usages and one
+ * mechanism, an RSA key pair decrypts and signs.
+ */
 enum kr_key_usage { KR_KEY_CRYPTS, KR_KEY_WRAPS };
-KR_MUST_USE enum kr_status kr_key_generate(struct kr_session *session, const char *label,
-                                           enum kr_key_usage usage, CK_MECHANISM_TYPE mechanism,
-                                           struct kr_object_id *ret_id, CK_OBJECT_HANDLE *ret,
-                                           struct kr_error *err);
+struct kr_key_order {
+    struct kr_object_id id;
+    char label[sizeof(((struct kr_master_info *)0)->label)];
+    enum kr_key_kind kind;
+    enum kr_key_usage usage;     /* of an AES key */
+    CK_MECHANISM_TYPE mechanism; /* of an AES key */
+    bool tried;
+    struct kr_master_info info; /* when it was made */
+};
 
-/* The same for an RSA key pair that decrypts and signs; *ret is the private key. */
-KR_MUST_USE enum kr_status kr_key_pair_generate(struct kr_session *session, const char *label,
-                                                struct kr_object_id *ret_id, CK_OBJECT_HANDLE *ret,
-                                                struct kr_error *err);
+/* A fresh UUID. KR_USAGE when the label is too long. */
+KR_MUST_USE enum kr_status kr_key_order_fill(struct kr_key_order *order, enum kr_key_kind kind,
+                                             const char *label, struct kr_error *err);
 
-/* Reads a key that was just generated and sees that it came out as asked. */
-KR_MUST_USE enum kr_status kr_key_check_new(struct kr_session *session, CK_OBJECT_HANDLE handle,
-                                            enum kr_key_kind kind, const struct kr_object_id *id,
-                                            struct kr_master_info *ret, struct kr_error *err);
+/* Makes the key, reads it, and sees that it came out as asked; else it is destroyed. */
+KR_MUST_USE enum kr_status kr_key_make(struct kr_session *session, struct kr_key_order *order,
+                                       struct kr_error *err);
 
 /* Destroys a key, and the public half of a key pair. The known handles are forgotten. */
 CK_RV kr_key_destroy(struct kr_session *session, CK_OBJECT_HANDLE handle, enum kr_key_kind kind,

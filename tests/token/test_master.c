@@ -113,20 +113,64 @@ static void makes_keys_without_allowed_mechanisms(void **state)
     assert_null(generate(KR_WRAP_AUTO).problem);
 }
 
-/* A token that is lost after the key was made must not be made to make another. */
+/* A token that is lost after the key was made does not make another: the first is found again. */
 static void makes_no_second_key_after_a_loss(void **state)
 {
     struct kr_error err = KR_ERROR_INIT;
-    struct kr_master_info info;
+    struct kr_master_info info, *list = NULL;
     uint64_t before = mock_calls("C_GenerateKey");
+    size_t keys, count;
 
     (void)state;
-    mock_rules("fail C_EncryptInit 0x%lx 1 1\nfail C_DestroyObject 0x%lx 1 1\n", CKR_DEVICE_REMOVED,
-               CKR_DEVICE_REMOVED);
-    assert_int_equal(kr_master_generate(token, "x", KR_WRAP_AUTO, &info, &err),
-                     KR_TOKEN_UNAVAILABLE);
-    assert_error(&err, KR_TOKEN_UNAVAILABLE, "lost while it made a master key", "master list");
+    assert_ok(kr_master_list(token, &list, &keys, &err));
+    free(list);
+    mock_rules("fail C_GetAttributeValue 0x%lx 1 1\nfail C_EncryptInit 0x%lx 1 1\n",
+               CKR_DEVICE_REMOVED, CKR_DEVICE_REMOVED);
+    assert_ok(kr_master_generate(token, "x", KR_WRAP_AUTO, &info, &err));
     assert_int_equal(mock_calls("C_GenerateKey") - before, 1);
+    assert_ok(kr_master_list(token, &list, &count, &err));
+    free(list);
+    assert_int_equal(count, keys + 1);
+}
+
+/* A token that fails and can destroy nothing. */
+static void says_that_a_key_stayed_behind(void **state)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_master_info info;
+
+    (void)state;
+    mock_rules("fail C_EncryptInit 0x%lx\nfail C_DestroyObject 0x%lx\n", CKR_MECHANISM_INVALID,
+               CKR_ACTION_PROHIBITED);
+    assert_int_equal(kr_master_generate(token, "x", KR_WRAP_AUTO, &info, &err), KR_REFUSED);
+    assert_error(&err, KR_REFUSED,
+                 "does not serve, and cannot be destroyed: C_DestroyObject failed",
+                 "stayed behind");
+}
+
+/* Some modules leave an operation active that failed (here: all that the mock does not forward):
+ * the next ones are not hindered. */
+static void goes_on_after_an_operation_that_was_left_active(void **state)
+{
+    uint8_t key[KR_SEALING_KEY_BYTES] = {1}, wrapped[KR_WRAPPED_MAX];
+    struct kr_master_info master = generate(KR_WRAP_AES_GCM);
+    struct kr_error err = KR_ERROR_INIT;
+    size_t len = 0;
+
+    (void)state;
+    assert_ok(kr_master_wrap(token, &master.id, KR_WRAP_AES_GCM, key, wrapped, &len, &err));
+    mock_rules("fail C_Decrypt 0x%lx 1 1\n", CKR_ENCRYPTED_DATA_INVALID);
+    assert_int_equal(kr_master_unwrap(token, &master.id, KR_WRAP_AES_GCM, wrapped, len, key, &err),
+                     KR_INTEGRITY);
+    assert_ok(kr_master_unwrap(token, &master.id, KR_WRAP_AES_GCM, wrapped, len, key, &err));
+    mock_rules("fail C_Encrypt 0x%lx\nfail C_WrapKey 0x%lx\nfail C_Sign 0x%lx\n",
+               CKR_MECHANISM_INVALID, CKR_MECHANISM_INVALID, CKR_MECHANISM_INVALID);
+    assert_int_equal(kr_master_generate(token, "x", KR_WRAP_AUTO, &master, &err), KR_REFUSED);
+    assert_says(err.text, "aes-gcm: C_Encrypt (AES-GCM) failed: CKR_MECHANISM_INVALID");
+    assert_says(err.text, "aes-kwp: C_WrapKey (AES-KWP) failed: CKR_MECHANISM_INVALID");
+    assert_says(err.text,
+                "rsa-oaep-sha256: C_Sign (SHA256-RSA-PKCS) failed: CKR_MECHANISM_INVALID");
+    assert_says(err.text, "rsa-oaep-sha1: C_Sign (SHA256-RSA-PKCS) failed: CKR_MECHANISM_INVALID");
 }
 
 /* --- finding ------------------------------------------------------------------------------------
@@ -321,7 +365,7 @@ static int make_objects(void *argument)
     MUST(p11->C_OpenSession(*(CK_SLOT_ID *)argument, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL,
                             NULL, &session) == CKR_OK);
     MUST(p11->C_Login(session, CKU_USER, (CK_UTF8CHAR *)f.pin, strlen(f.pin)) == CKR_OK);
-    for (unsigned i = 0; i < 400; i++) {
+    for (unsigned i = 0; i < 120; i++) {
         uint8_t value[32] = {1}, id[3] = {0x77, (uint8_t)(i >> 8), (uint8_t)i};
         CK_ATTRIBUTE template[] = {
             {CKA_CLASS, &class, sizeof(class)}, {CKA_KEY_TYPE, &type, sizeof(type)},
@@ -334,13 +378,15 @@ static int make_objects(void *argument)
     return 0;
 }
 
-/* Hundreds of foreign keys: one search for all that is asked, and two attributes read of each. */
+/* Many foreign keys: one search for all that is asked, and two attributes read of each. */
 static void searches_once(void **state)
 {
     uint8_t key[KR_SEALING_KEY_BYTES] = {5}, wrapped[KR_WRAPPED_MAX];
     struct kr_master_info first = generate(KR_WRAP_AUTO), second = generate(KR_WRAP_AUTO);
-    uint64_t searches = mock_calls("C_FindObjectsInit"), reads;
+    struct kr_token_options options = check_options(&f, P11K_MOCK, 5000);
     struct kr_error err = KR_ERROR_INIT;
+    struct kr_token *other = NULL;
+    uint64_t searches, reads;
     struct kr_token_info info;
     CK_SLOT_ID slot;
     size_t len;
@@ -349,15 +395,18 @@ static void searches_once(void **state)
     assert_ok(kr_token_get_info(token, &info, &err));
     slot = info.slot;
     assert_int_equal(scratch_in_child(make_objects, &slot), 0);
+    assert_ok(kr_token_open(&options, &other, &err));
+    searches = mock_calls("C_FindObjectsInit");
     reads = mock_calls("C_GetAttributeValue");
     for (int i = 0; i < 50; i++) {
         const struct kr_object_id *id = i % 2 ? &first.id : &second.id;
 
-        assert_ok(kr_master_wrap(token, id, KR_WRAP_AES_GCM, key, wrapped, &len, &err));
-        assert_ok(kr_master_unwrap(token, id, KR_WRAP_AES_GCM, wrapped, len, key, &err));
+        assert_ok(kr_master_wrap(other, id, KR_WRAP_AES_GCM, key, wrapped, &len, &err));
+        assert_ok(kr_master_unwrap(other, id, KR_WRAP_AES_GCM, wrapped, len, key, &err));
     }
     assert_int_equal(mock_calls("C_FindObjectsInit") - searches, 2); /* secret, RSA private */
-    assert_in_range(mock_calls("C_GetAttributeValue") - reads, 400, 500);
+    assert_in_range(mock_calls("C_GetAttributeValue") - reads, 120, 220);
+    kr_token_close(other);
 }
 
 /* --- wraps --------------------------------------------------------------------------------------
@@ -468,6 +517,8 @@ int main(void)
         TEST(falls_back_when_the_first_choice_fails),
         TEST(makes_keys_without_allowed_mechanisms),
         TEST(makes_no_second_key_after_a_loss),
+        TEST(says_that_a_key_stayed_behind),
+        TEST(goes_on_after_an_operation_that_was_left_active),
         TEST(finds_keys_by_id),
         TEST(searches_once_for_what_is_missing),
         TEST(adopts_keys_of_pkcs11_tool),
