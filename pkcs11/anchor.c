@@ -12,13 +12,15 @@ enum { LABEL_MAX = 128 };
 
 struct anchor_args {
     char label[LABEL_MAX];
-    kr_anchor_order better; /* for a read */
-    uint8_t value[KR_ANCHOR_MAX];
+    kr_anchor_order better;
+    uint8_t value[KR_ANCHOR_MAX]; /* to be written */
     size_t len;
+    uint8_t best[KR_ANCHOR_MAX]; /* that the token has */
+    size_t best_len;             /* 0: none */
 };
 
-static enum kr_status anchor_job(const char *label, kr_job_run run, struct kr_job **ret,
-                                 struct kr_error *err)
+static enum kr_status anchor_job(const char *label, kr_anchor_order better, kr_job_run run,
+                                 struct kr_job **ret, struct kr_error *err)
 {
     struct kr_job *job;
 
@@ -28,6 +30,7 @@ static enum kr_status anchor_job(const char *label, kr_job_run run, struct kr_jo
     if (!job)
         return kr_fail_memory(err);
     strcpy(((struct anchor_args *)job->args)->label, label);
+    ((struct anchor_args *)job->args)->better = better;
     *ret = job;
     return KR_OK;
 }
@@ -66,7 +69,8 @@ static enum kr_status find_anchors(struct kr_session *s, struct anchor_args *arg
     return kr_objects_find(s, t.attrs, SEARCHED, ret, ret_count, err);
 }
 
-/* --- read ---------------------------------------------------------------------------------------
+/* --- what the token has
+ * ---------------------------------------------------------------------------------------
  */
 
 static enum kr_status fail_missing(const char *label, struct kr_error *err)
@@ -74,43 +78,68 @@ static enum kr_status fail_missing(const char *label, struct kr_error *err)
     return kr_fail(err, KR_NOT_FOUND, "the token has no data object '%s'", label);
 }
 
-/* Keeps the value of one object in `args` when it is the best so far. A writer that was killed may
- * leave an object without a whole value. */
-static enum kr_status read_one(struct kr_session *s, CK_OBJECT_HANDLE object,
-                               struct anchor_args *args, struct kr_error *err)
+/* *ret_len is 0 for an object without a whole value, as a writer that was killed may leave it. */
+static enum kr_status read_value(struct kr_session *s, CK_OBJECT_HANDLE object,
+                                 uint8_t ret[KR_ANCHOR_MAX], size_t *ret_len, struct kr_error *err)
 {
-    uint8_t bytes[KR_ANCHOR_MAX];
-    CK_ATTRIBUTE value = {CKA_VALUE, bytes, sizeof(bytes)};
+    CK_ATTRIBUTE value = {CKA_VALUE, ret, KR_ANCHOR_MAX};
     CK_RV rv = P11(s, C_GetAttributeValue, s->handle, object, &value, 1);
 
+    *ret_len = 0;
     if (rv == CKR_BUFFER_TOO_SMALL || rv == CKR_ATTRIBUTE_TYPE_INVALID)
         return KR_OK;
     if (rv != CKR_OK)
         return kr_ckr_fail(err, "C_GetAttributeValue (anchor)", rv);
-    if (value.ulValueLen == 0 || value.ulValueLen > sizeof(bytes))
-        return KR_OK;
-    if (args->len > 0 && !args->better(bytes, value.ulValueLen, args->value, args->len))
-        return KR_OK;
-    memcpy(args->value, bytes, value.ulValueLen);
-    args->len = value.ulValueLen;
+    *ret_len = value.ulValueLen <= KR_ANCHOR_MAX ? value.ulValueLen : 0;
     return KR_OK;
 }
+
+static bool is_better(const struct anchor_args *args, const uint8_t *a, size_t a_len,
+                      const uint8_t *b, size_t b_len)
+{
+    return b_len == 0 || !args->better || args->better(a, a_len, b, b_len);
+}
+
+struct found {
+    CK_OBJECT_HANDLE *objects; /* freed by the caller, also after a failure */
+    size_t count;
+    size_t worse; /* the first ones are worse than the value that is to be written */
+};
+
+/* Finds the best value, and what a new one would replace. */
+static enum kr_status survey(struct kr_session *s, struct anchor_args *args, struct found *found,
+                             struct kr_error *err)
+{
+    args->best_len = 0;
+    KR_TRY(find_anchors(s, args, &found->objects, &found->count, err));
+    for (size_t i = 0; i < found->count; i++) {
+        uint8_t bytes[KR_ANCHOR_MAX];
+        size_t len = 0;
+
+        KR_TRY(read_value(s, found->objects[i], bytes, &len, err));
+        if (args->len > 0 && is_better(args, args->value, args->len, bytes, len))
+            found->objects[found->worse++] = found->objects[i];
+        if (len == 0 || !is_better(args, bytes, len, args->best, args->best_len))
+            continue;
+        memcpy(args->best, bytes, len);
+        args->best_len = len;
+    }
+    return KR_OK;
+}
+
+/* --- read ---------------------------------------------------------------------------------------
+ */
 
 static enum kr_status run_read(struct kr_session *s, void *data, struct kr_error *err)
 {
     struct anchor_args *args = data;
-    CK_OBJECT_HANDLE *objects = NULL;
-    enum kr_status status = KR_OK;
-    size_t count = 0;
+    struct found found = {0};
+    enum kr_status status = survey(s, args, &found, err);
 
-    args->len = 0;
-    KR_TRY(find_anchors(s, args, &objects, &count, err));
-    for (size_t i = 0; i < count && status == KR_OK; i++)
-        status = read_one(s, objects[i], args, err);
-    free(objects);
-    if (status == KR_OK && count == 0)
+    free(found.objects);
+    if (status == KR_OK && found.count == 0)
         return fail_missing(args->label, err);
-    if (status == KR_OK && args->len == 0)
+    if (status == KR_OK && args->best_len == 0)
         return kr_fail(err, KR_INTEGRITY, "the token's data object '%s' has no usable value",
                        args->label);
     return status;
@@ -120,18 +149,17 @@ enum kr_status kr_anchor_read(struct kr_token *token, const char *label, kr_anch
                               uint8_t ret[KR_ANCHOR_MAX], size_t *ret_len, struct kr_error *err)
 {
     KR_JOB struct kr_job *job = NULL;
-    struct anchor_args *args;
+    const struct anchor_args *args;
 
-    KR_TRY(anchor_job(label, run_read, &job, err));
-    args = (struct anchor_args *)job->args;
-    args->better = better;
+    KR_TRY(anchor_job(label, better, run_read, &job, err));
     KR_TRY(kr_token_run(token, KR_NEED_LOGIN, job, err));
-    memcpy(ret, args->value, args->len);
-    *ret_len = args->len;
+    args = (const struct anchor_args *)job->args;
+    memcpy(ret, args->best, args->best_len);
+    *ret_len = args->best_len;
     return KR_OK;
 }
 
-/* --- write and remove ---------------------------------------------------------------------------
+/* --- raise and remove ---------------------------------------------------------------------------
  */
 
 /* Another writer may have been faster: what is gone already is not missed. */
@@ -164,31 +192,31 @@ static enum kr_status create(struct kr_session *s, struct anchor_args *args, str
     return status;
 }
 
-/* The new one first: a kill between the two leaves both, never none. */
-static enum kr_status run_write(struct kr_session *s, void *data, struct kr_error *err)
+/* The new one first: a kill between the two leaves both, never none. Only what was seen is
+ * destroyed: a better value that another writer makes meanwhile stays. */
+static enum kr_status run_raise(struct kr_session *s, void *data, struct kr_error *err)
 {
     struct anchor_args *args = data;
-    CK_OBJECT_HANDLE *old = NULL;
-    enum kr_status status;
-    size_t count = 0;
+    struct found found = {0};
+    enum kr_status status = survey(s, args, &found, err);
 
-    KR_TRY(find_anchors(s, args, &old, &count, err));
-    status = create(s, args, err);
+    if (status == KR_OK && found.worse == found.count)
+        status = create(s, args, err);
     if (status == KR_OK)
-        status = destroy_all(s, old, count, err);
-    free(old);
+        status = destroy_all(s, found.objects, found.worse, err);
+    free(found.objects);
     return status;
 }
 
-enum kr_status kr_anchor_write(struct kr_token *token, const char *label, const uint8_t *value,
-                               size_t len, struct kr_error *err)
+enum kr_status kr_anchor_raise(struct kr_token *token, const char *label, kr_anchor_order better,
+                               const uint8_t *value, size_t len, struct kr_error *err)
 {
     KR_JOB struct kr_job *job = NULL;
     struct anchor_args *args;
 
     if (len == 0 || len > KR_ANCHOR_MAX)
         return kr_fail(err, KR_USAGE, "an anchor has 1 to %d bytes", KR_ANCHOR_MAX);
-    KR_TRY(anchor_job(label, run_write, &job, err));
+    KR_TRY(anchor_job(label, better, run_raise, &job, err));
     args = (struct anchor_args *)job->args;
     memcpy(args->value, value, len);
     args->len = len;
@@ -212,6 +240,6 @@ enum kr_status kr_anchor_remove(struct kr_token *token, const char *label, struc
 {
     KR_JOB struct kr_job *job = NULL;
 
-    KR_TRY(anchor_job(label, run_remove, &job, err));
+    KR_TRY(anchor_job(label, NULL, run_remove, &job, err));
     return kr_token_run(token, KR_NEED_LOGIN, job, err);
 }

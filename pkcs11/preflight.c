@@ -47,7 +47,8 @@ static enum kr_status check_anchor(struct kr_token *token, struct kr_preflight *
 {
     static const uint8_t value[KR_ANCHOR_MAX] = {1};
     struct kr_error why = KR_ERROR_INIT;
-    enum kr_status status = kr_anchor_write(token, KR_PREFLIGHT_LABEL, value, sizeof(value), &why);
+    enum kr_status status =
+        kr_anchor_raise(token, KR_PREFLIGHT_LABEL, NULL, value, sizeof(value), &why);
 
     if (status == KR_OK)
         status = kr_anchor_remove(token, KR_PREFLIGHT_LABEL, &why);

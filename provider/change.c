@@ -7,11 +7,19 @@
 #include <string.h>
 #include <time.h>
 
-enum kr_status kr_change_run(struct kr_keyring *keyring, const char *ns, const char *id,
-                             const char *owner, kr_change_step step, void *context,
-                             struct kr_error *err)
+static enum kr_status begin(struct kr_keyring *keyring, struct kr_keystore *keystore,
+                            struct kr_error *err)
 {
-    struct kr_change change = {.keyring = keyring, .ns = ns, .id = id, .owner = owner};
+    KR_TRY(kr_keystore_set_manifest_key(keystore, keyring->manifest_key, err));
+    KR_TRY(kr_keystore_begin_write(keystore, err));
+    KR_TRY(kr_anchors_check(&keyring->anchors, keystore, err));
+    return kr_keyring_load_masters(keyring, keystore, err);
+}
+
+enum kr_status kr_change_begin(struct kr_keyring *keyring, struct kr_keystore **ret,
+                               struct kr_error *err)
+{
+    struct kr_keystore *keystore = NULL;
     struct kr_keystore_options options = {
         .path = keyring->keystore_path,
         .keyring = keyring->name,
@@ -19,17 +27,34 @@ enum kr_status kr_change_run(struct kr_keyring *keyring, const char *ns, const c
         .lock_timeout_ms = keyring->lock_timeout_ms,
     };
     KR_TRY(kr_tokens_login(&keyring->tokens, err));
-    KR_TRY(kr_keystore_open(&options, &change.keystore, err));
-    enum kr_status status =
-        kr_keystore_set_manifest_key(change.keystore, keyring->manifest_key, err);
+    KR_TRY(kr_anchors_read(&keyring->anchors, err));
+    KR_TRY(kr_keystore_open(&options, &keystore, err));
+    enum kr_status status = begin(keyring, keystore, err);
+    if (status != KR_OK) {
+        kr_keystore_close(keystore);
+        return status;
+    }
+    *ret = keystore;
+    return KR_OK;
+}
+
+enum kr_status kr_change_commit(struct kr_keyring *keyring, struct kr_keystore *keystore,
+                                struct kr_error *err)
+{
+    KR_TRY(kr_keystore_commit(keystore, err));
+    kr_anchors_raise(&keyring->anchors, keystore);
+    return KR_OK;
+}
+
+enum kr_status kr_change_run(struct kr_keyring *keyring, const char *ns, const char *id,
+                             const char *owner, kr_change_step step, void *context,
+                             struct kr_error *err)
+{
+    struct kr_change change = {.keyring = keyring, .ns = ns, .id = id, .owner = owner};
+    KR_TRY(kr_change_begin(keyring, &change.keystore, err));
+    enum kr_status status = step(&change, context, err);
     if (status == KR_OK)
-        status = kr_keystore_begin_write(change.keystore, err);
-    if (status == KR_OK)
-        status = kr_keyring_load_masters(keyring, change.keystore, err);
-    if (status == KR_OK)
-        status = step(&change, context, err);
-    if (status == KR_OK)
-        status = kr_keystore_commit(change.keystore, err);
+        status = kr_change_commit(keyring, change.keystore, err);
     kr_keystore_close(change.keystore);
     return status;
 }

@@ -24,6 +24,14 @@ KR_MUST_USE enum kr_status kr_change_run(struct kr_keyring *keyring, const char 
                                          const char *owner, kr_change_step step, void *context,
                                          struct kr_error *err);
 
+/* The two ends of a write transaction: a keystore handle of its own that is in one, was compared
+ * with what the tokens remember, and has the master keys loaded; and the commit that the tokens are
+ * told of. The caller holds the keyring's lock and closes the handle. */
+KR_MUST_USE enum kr_status kr_change_begin(struct kr_keyring *keyring, struct kr_keystore **ret,
+                                           struct kr_error *err);
+KR_MUST_USE enum kr_status kr_change_commit(struct kr_keyring *keyring,
+                                            struct kr_keystore *keystore, struct kr_error *err);
+
 /* --- for steps -------------------------------------------------------------------------------- */
 
 /* The highest version that the key has now; 0 when it has none. */

@@ -240,6 +240,16 @@ static enum kr_status open_manifest(struct kr_keyring *keyring, struct kr_error 
     return kr_keystore_set_manifest_key(keyring->keystore, keyring->manifest_key, err);
 }
 
+/* The anchors first: whoever commits meanwhile makes the file newer than them, never older. */
+enum kr_status kr_keyring_check_generation(struct kr_keyring *keyring, struct kr_error *err)
+{
+    KR_TRY(kr_anchors_read(&keyring->anchors, err));
+    KR_TRY(kr_keystore_verify(keyring->keystore, err));
+    KR_TRY(kr_anchors_check(&keyring->anchors, keyring->keystore, err));
+    kr_anchors_raise(&keyring->anchors, keyring->keystore);
+    return KR_OK;
+}
+
 static enum kr_status connect_all(struct kr_keyring *keyring, const struct kr_config *config,
                                   struct kr_error *err)
 {
@@ -247,9 +257,15 @@ static enum kr_status connect_all(struct kr_keyring *keyring, const struct kr_co
     KR_TRY(kr_keystore_open(&options, &keyring->keystore, err));
     KR_TRY(kr_config_mechanism(config, &keyring->mechanism, err));
     KR_TRY(kr_tokens_new(config, &keyring->tokens, err));
+    kr_anchors_init(&keyring->anchors, &keyring->tokens, keyring->name);
     KR_TRY(kr_tokens_login(&keyring->tokens, err));
     KR_TRY(kr_keyring_load_masters(keyring, keyring->keystore, err));
-    KR_TRY(open_manifest(keyring, err));
+    return open_manifest(keyring, err);
+}
+
+static enum kr_status load_all(struct kr_keyring *keyring, struct kr_error *err)
+{
+    KR_TRY(kr_keyring_check_generation(keyring, err));
     KR_TRY(kr_keystore_change_counter(keyring->keystore, &keyring->seen_change, err));
     return load_new(keyring, err);
 }
@@ -274,8 +290,8 @@ static struct kr_keyring *new_keyring(const struct kr_config *config)
     return NULL;
 }
 
-enum kr_status kr_keyring_open(const struct kr_config *config, struct kr_keyring **ret,
-                               struct kr_error *err)
+enum kr_status kr_keyring_connect(const struct kr_config *config, struct kr_keyring **ret,
+                                  struct kr_error *err)
 {
     KR_TRY(kr_config_require(config, err));
     kr_secret_set_policy(config->keyring.lock_memory);
@@ -283,6 +299,20 @@ enum kr_status kr_keyring_open(const struct kr_config *config, struct kr_keyring
     if (!keyring)
         return kr_fail_memory(err);
     enum kr_status status = connect_all(keyring, config, err);
+    if (status != KR_OK) {
+        kr_keyring_close(keyring);
+        return status;
+    }
+    *ret = keyring;
+    return KR_OK;
+}
+
+enum kr_status kr_keyring_open(const struct kr_config *config, struct kr_keyring **ret,
+                               struct kr_error *err)
+{
+    struct kr_keyring *keyring = NULL;
+    KR_TRY(kr_keyring_connect(config, &keyring, err));
+    enum kr_status status = load_all(keyring, err);
     if (status != KR_OK) {
         kr_keyring_close(keyring);
         return status;

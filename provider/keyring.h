@@ -95,13 +95,18 @@ KR_MUST_USE enum kr_status kr_keyring_set_disabled(struct kr_keyring *keyring, u
 
 /* Makes the keystore around a master key in each configured token: a new one
  * ("p11keyring:<keyring>:<n>"), or the one that `adopt_uri` names. Each is checked and its
- * mechanism proven first. KR_REFUSED when the keystore exists. The rows come in the order of the
- * tokens; *ret_others counts the other usable master keys of this keyring's name on the tokens (a
+ * mechanism proven first. KR_REFUSED when the keystore exists; and, without `replace`, when a token
+ * remembers another keystore of this keyring's name. The rows come in the order of the tokens;
+ * *ret_others counts the other usable master keys of this keyring's name on the tokens (a
  * sign that a keystore was lost). */
 KR_MUST_USE enum kr_status kr_keyring_create(const struct kr_config *config, const char *adopt_uri,
-                                             struct kr_master_row ret[KR_TOKENS_MAX],
+                                             bool replace, struct kr_master_row ret[KR_TOKENS_MAX],
                                              size_t *ret_count, unsigned *ret_others,
                                              struct kr_error *err);
+
+/* Whether kr_keyring_create() would refuse: KR_REFUSED. Changes nothing. */
+KR_MUST_USE enum kr_status kr_keyring_check_new(const struct kr_config *config, bool replace,
+                                                struct kr_error *err);
 
 /* Opens a configured token, the first one with `name` NULL, without a keystore, not logged in, for
  * the admin tool. *ret borrows from *ret_pin; free the token first. */
@@ -112,6 +117,42 @@ KR_MUST_USE enum kr_status kr_keyring_open_token(const struct kr_config *config,
 
 /* "<keystore>.pin-guard", malloc'ed; NULL when out of memory. */
 char *kr_keyring_guard_path(const struct kr_config *config);
+
+/* --- the keystore's generation, as the tokens remember it ---------------------------------------
+ */
+
+enum kr_anchor_state {
+    KR_ANCHOR_NOT_ASKED, /* the token is away */
+    KR_ANCHOR_NONE,      /* it remembers nothing yet */
+    KR_ANCHOR_SET,
+    KR_ANCHOR_REFUSED /* it keeps no data objects */
+};
+
+/* What the keystore is, and what a token remembers instead. */
+struct kr_remembered {
+    const char *token; /* its name; the configuration's */
+    enum kr_anchor_state state;
+    bool same_keystore;
+    uint64_t generation;
+    int64_t written;
+};
+struct kr_acceptance {
+    uint64_t generation;
+    int64_t newest_key; /* when its newest key version was made; 0: it has none */
+    struct kr_remembered tokens[KR_TOKENS_MAX];
+    size_t token_count;
+    bool needed; /* otherwise every token that answers agrees with the keystore already */
+};
+
+/* Tells the tokens that the keystore as it is now is the right one, although they remember a newer
+ * one or another: its generation becomes higher than all that they remember, so that those are
+ * refused from now on. `confirm` is asked when that is needed, and KR_OK from it is consent. The
+ * keystore must verify. *ret says what was found; nothing is changed where nothing is needed. */
+typedef enum kr_status (*kr_confirm)(const struct kr_acceptance *found, void *context,
+                                     struct kr_error *err);
+KR_MUST_USE enum kr_status kr_keyring_accept(const struct kr_config *config, kr_confirm confirm,
+                                             void *context, struct kr_acceptance *ret,
+                                             struct kr_error *err);
 
 /* --- for status and diagnosis
  * ---------------------------------------------------------------------- */

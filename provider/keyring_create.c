@@ -6,6 +6,8 @@
 #include "provider/change.h"
 #include "provider/master_make.h"
 
+#include "base/clock.h"
+
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +17,9 @@
 struct creation {
     const struct kr_config *config;
     const char *adopt_uri;
+    bool replace;
     struct kr_tokens tokens;
+    struct kr_anchors anchors;
     struct kr_keystore *keystore;
     uint8_t uuid[KR_KEYSTORE_UUID_BYTES];
     struct kr_master_row masters[KR_TOKENS_MAX]; /* one for each token */
@@ -87,15 +91,49 @@ static enum kr_status seal_manifest_key(struct creation *c, const struct kr_mast
     return status;
 }
 
+/* Another keystore of this name would be refused from now on by whoever uses it. */
+static enum kr_status check_remembered(struct creation *c, struct kr_error *err)
+{
+    const char *name = c->config->keyring.name;
+    kr_anchors_init(&c->anchors, &c->tokens, name);
+    KR_TRY(kr_anchors_read(&c->anchors, err));
+    for (size_t i = 0; i < c->tokens.count && !c->replace; i++) {
+        char written[KR_TIME_TEXT];
+        if (c->anchors.at[i].state != KR_ANCHOR_SET)
+            continue;
+        kr_time_text(c->anchors.at[i].written, written);
+        kr_fail(err, KR_REFUSED,
+                "token '%s' remembers a keystore of keyring '%s' (last changed at %s)",
+                kr_token_name(c->tokens.at[i]), name, written);
+        kr_hint(err,
+                "if it was lost, restore it from a backup; a further keyring needs another "
+                "[keyring] name; if it is not needed any more: --confirm %s",
+                name);
+        return err->status;
+    }
+    return KR_OK;
+}
+
+/* What is remembered of another keystore is replaced first: a kill leaves nothing that the same
+ * command does not put right. */
+static enum kr_status publish(struct creation *c, struct kr_error *err)
+{
+    kr_anchors_replace(&c->anchors, c->keystore);
+    KR_TRY(kr_keystore_commit_new(c->keystore, err));
+    kr_anchors_raise(&c->anchors, c->keystore);
+    return KR_OK;
+}
+
 static enum kr_status fill_keystore(struct creation *c, struct kr_error *err)
 {
     struct kr_masters masters;
+    KR_TRY(check_remembered(c, err));
     for (size_t i = 0; i < c->tokens.count; i++)
         KR_TRY(get_master(c, i, err));
     KR_TRY(kr_masters_match(c->masters, c->tokens.count, &c->tokens, &masters, err));
     enum kr_status status = seal_manifest_key(c, &masters, err);
     free(masters.keys);
-    return status == KR_OK ? kr_keystore_commit_new(c->keystore, err) : status;
+    return status == KR_OK ? publish(c, err) : status;
 }
 
 /* What was made for nothing does not stay, if its token still answers. */
@@ -106,12 +144,18 @@ static void take_back(struct creation *c, struct kr_error *err)
             kr_master_take_back(c->tokens.at[i], &c->masters[i], err);
 }
 
+static enum kr_status log_in_all(const struct creation *c, struct kr_error *err)
+{
+    for (size_t i = 0; i < c->tokens.count; i++)
+        KR_TRY(kr_token_login(c->tokens.at[i], err));
+    return KR_OK;
+}
+
 /* The temporary keystore comes first: a directory that cannot be written to is found out before
  * a token gets a key. */
 static enum kr_status create_in_tokens(struct creation *c, struct kr_error *err)
 {
-    for (size_t i = 0; i < c->tokens.count; i++)
-        KR_TRY(kr_token_login(c->tokens.at[i], err));
+    KR_TRY(log_in_all(c, err));
     if (RAND_bytes(c->uuid, sizeof(c->uuid)) != 1)
         return kr_fail(err, KR_INTERNAL, "OpenSSL's random generator failed");
     struct kr_keystore_options options = kr_config_keystore(c->config, true);
@@ -132,14 +176,28 @@ static enum kr_status refuse_existing(const struct kr_config *config, struct kr_
     return err->status;
 }
 
+enum kr_status kr_keyring_check_new(const struct kr_config *config, bool replace,
+                                    struct kr_error *err)
+{
+    KR_TRY(kr_config_require(config, err));
+    KR_TRY(refuse_existing(config, err));
+    struct creation c = {.config = config, .replace = replace};
+    KR_TRY(kr_tokens_new(config, &c.tokens, err));
+    enum kr_status status = log_in_all(&c, err);
+    if (status == KR_OK)
+        status = check_remembered(&c, err);
+    kr_tokens_close(&c.tokens);
+    return status;
+}
+
 enum kr_status kr_keyring_create(const struct kr_config *config, const char *adopt_uri,
-                                 struct kr_master_row ret[KR_TOKENS_MAX], size_t *ret_count,
-                                 unsigned *ret_others, struct kr_error *err)
+                                 bool replace, struct kr_master_row ret[KR_TOKENS_MAX],
+                                 size_t *ret_count, unsigned *ret_others, struct kr_error *err)
 {
     KR_TRY(kr_config_require(config, err));
     KR_TRY(refuse_existing(config, err));
     kr_secret_set_policy(config->keyring.lock_memory);
-    struct creation c = {.config = config, .adopt_uri = adopt_uri};
+    struct creation c = {.config = config, .adopt_uri = adopt_uri, .replace = replace};
     KR_TRY(kr_tokens_new(config, &c.tokens, err));
     enum kr_status status = create_in_tokens(&c, err);
     if (status == KR_OK) {

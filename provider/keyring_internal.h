@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "base/turn.h"
+#include "provider/generation.h"
 #include "provider/keyring.h"
 #include "provider/keytable.h"
 #include "provider/tokens.h"
@@ -29,6 +30,7 @@ struct kr_keyring {
     size_t master_count;
     struct kr_masters masters;
     uint64_t masters_version; /* counts the changes of `masters` */
+    struct kr_anchors anchors;
     uint64_t seen_change;
 
     _Atomic uint64_t refreshes, refresh_errors;
@@ -44,6 +46,15 @@ struct kr_envelope_context kr_keyring_context(const struct kr_keyring *keyring, 
 /* The context of the manifest key's envelope. */
 #define KR_NS_MANIFEST "manifest"
 struct kr_envelope_context kr_manifest_context(const char *keyring, const uint8_t *uuid);
+
+/* A keyring without keys: keystore and tokens are open, the manifest's key is known. */
+KR_MUST_USE enum kr_status kr_keyring_connect(const struct kr_config *config,
+                                              struct kr_keyring **ret, struct kr_error *err);
+
+/* Compares the keystore with what the tokens remember, and tells them where they are behind. The
+ * caller holds the lock, if others can have it. */
+KR_MUST_USE enum kr_status kr_keyring_check_generation(struct kr_keyring *keyring,
+                                                       struct kr_error *err);
 
 /* Takes the lock within the bounded wait; KR_IO after it. */
 KR_MUST_USE enum kr_status kr_keyring_lock(struct kr_keyring *keyring, struct kr_error *err);

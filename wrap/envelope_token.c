@@ -27,6 +27,13 @@ static bool elsewhere(enum kr_status status)
     return status == KR_TOKEN_UNAVAILABLE || status == KR_AUTH;
 }
 
+static enum kr_status fail_foreign(struct kr_error *err)
+{
+    kr_fail(err, KR_INTEGRITY, "the envelope is for none of the keyring's master keys");
+    kr_hint(err, "restore the keystore from a backup; keep the changed file to see what was done");
+    return KR_INTEGRITY;
+}
+
 static enum kr_status fail_no_token(const struct kr_error *first, struct kr_error *err)
 {
     if (first->status != KR_OK) {
@@ -93,12 +100,14 @@ static enum kr_status unwrap_key(const struct kr_masters *masters,
                                  struct kr_error *err)
 {
     struct kr_error first = KR_ERROR_INIT;
+    bool named = false;
     for (int worth = 1; worth >= 0; worth--) {
         for (size_t i = 0; i < masters->count; i++) {
             struct unwrapping unwrapping = {.wrap = find_wrap(header, &masters->keys[i].id),
                                             .sealing_key = sealing_key};
             if (!unwrapping.wrap)
                 continue;
+            named = true;
             enum kr_status status =
                 try_tokens(&masters->keys[i], worth, unwrap_in, &unwrapping, &first);
             if (status == KR_OK)
@@ -107,7 +116,7 @@ static enum kr_status unwrap_key(const struct kr_masters *masters,
                 return fail_no_token(&first, err);
         }
     }
-    return fail_no_token(&first, err);
+    return named ? fail_no_token(&first, err) : fail_foreign(err);
 }
 
 enum kr_status kr_envelope_open(const struct kr_masters *masters,

@@ -436,6 +436,7 @@ enum kr_status kr_keystore_commit_new(struct kr_keystore *keystore, struct kr_er
     KR_TRY(kr_keystore_need_write(keystore, err));
     KR_TRY(kr_manifest_renew(keystore, err));
     KR_TRY(kr_sql_run(&keystore->sql, NULL, err, "COMMIT", ""));
+    keystore->newest = keystore->pending;
     keystore->writing = false;
     kr_sql_close(&keystore->sql);
     KR_TRY(publish(keystore, err));
@@ -510,6 +511,7 @@ static enum kr_status commit_write(struct kr_keystore *keystore, struct kr_error
 {
     KR_TRY(kr_manifest_renew(keystore, err));
     KR_TRY(kr_sql_run(&keystore->sql, NULL, err, "COMMIT", ""));
+    keystore->newest = keystore->pending;
     keystore->own_commits++;
     return KR_OK;
 }

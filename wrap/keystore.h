@@ -125,8 +125,9 @@ KR_MUST_USE enum kr_status kr_keystore_set_manifest_envelope(struct kr_keystore 
 KR_MUST_USE enum kr_status kr_keystore_get_manifest_envelope(struct kr_keystore *keystore,
                                                              uint8_t **ret, size_t *ret_len,
                                                              struct kr_error *err);
-/* The newest record of the audit log that is known, so that its records cannot be removed or written
- * anew unseen; `get` says what is in the file, verified or not. A new keystore has the number 0. */
+/* The newest record of the audit log that is known, so that its records cannot be removed or
+ * written anew unseen; `get` says what is in the file, verified or not. A new keystore has the
+ * number 0. */
 KR_MUST_USE enum kr_status kr_keystore_set_audit_head(struct kr_keystore *keystore,
                                                       const struct kr_audit_head *head,
                                                       struct kr_error *err);
@@ -140,6 +141,19 @@ KR_MUST_USE enum kr_status kr_keystore_set_manifest_key(struct kr_keystore *keys
 /* KR_INTEGRITY when rows were changed by something that did not have the manifest key, or when the
  * file is older than one that this handle has seen. */
 KR_MUST_USE enum kr_status kr_keystore_verify(struct kr_keystore *keystore, struct kr_error *err);
+
+/* Counts the commits to a file; the start of the MAC tells two files of one number apart. */
+#define KR_GENERATION_TAG_BYTES 16
+struct kr_generation {
+    uint64_t number; /* 0: none seen yet */
+    uint8_t tag[KR_GENERATION_TAG_BYTES];
+};
+
+/* The newest that this handle has verified or committed. */
+struct kr_generation kr_keystore_generation(const struct kr_keystore *keystore);
+/* Inside a write transaction: its commit gets a number above `floor`. */
+KR_MUST_USE enum kr_status kr_keystore_raise_generation(struct kr_keystore *keystore,
+                                                        uint64_t floor, struct kr_error *err);
 
 /* --- rows; writers only inside a write transaction ------------------------------------------ */
 

@@ -18,14 +18,15 @@ struct kr_keystore {
     uint8_t uuid[KR_KEYSTORE_UUID_BYTES];
     uint8_t *manifest_key; /* secret memory; NULL until set */
     uint64_t own_commits;
-    int64_t newest_generation; /* the highest that this handle has seen to verify */
+    struct kr_generation newest;  /* the highest that was verified or committed here */
+    struct kr_generation pending; /* what the open write transaction will commit */
 };
 
 /* KR_INTERNAL outside of a write transaction: a bug of the caller. */
 KR_MUST_USE enum kr_status kr_keystore_need_write(const struct kr_keystore *keystore,
                                                   struct kr_error *err);
 
-/* Raises the generation and writes the MAC over all rows. */
+/* Raises the generation and writes the MAC over all rows; they are `pending` then. */
 KR_MUST_USE enum kr_status kr_manifest_renew(struct kr_keystore *keystore, struct kr_error *err);
 
 #endif

@@ -140,6 +140,17 @@ static enum kr_status compute(const struct kr_keystore *keystore,
     return KR_OK;
 }
 
+static enum kr_status read_generation(const struct kr_keystore *keystore,
+                                      const uint8_t mac[KR_MANIFEST_MAC_BYTES],
+                                      struct kr_generation *ret, struct kr_error *err)
+{
+    int64_t number = 0;
+    KR_TRY(kr_sql_integer(&keystore->sql, "SELECT generation FROM manifest", &number, err));
+    ret->number = (uint64_t)number;
+    memcpy(ret->tag, mac, sizeof(ret->tag));
+    return KR_OK;
+}
+
 enum kr_status kr_manifest_renew(struct kr_keystore *keystore, struct kr_error *err)
 {
     uint8_t mac[KR_MANIFEST_MAC_BYTES];
@@ -150,8 +161,25 @@ enum kr_status kr_manifest_renew(struct kr_keystore *keystore, struct kr_error *
         return kr_fail(err, KR_INTERNAL, "the manifest envelope of the keystore %s was not set",
                        keystore->path);
     KR_TRY(compute(keystore, mac, err));
+    KR_TRY(read_generation(keystore, mac, &keystore->pending, err));
     return kr_sql_run(&keystore->sql, NULL, err, "UPDATE manifest SET mac = ?", "b", mac,
                       sizeof(mac));
+}
+
+struct kr_generation kr_keystore_generation(const struct kr_keystore *keystore)
+{
+    return keystore->newest;
+}
+
+enum kr_status kr_keystore_raise_generation(struct kr_keystore *keystore, uint64_t floor,
+                                            struct kr_error *err)
+{
+    KR_TRY(kr_keystore_need_write(keystore, err));
+    if (floor >= INT64_MAX)
+        return kr_fail(err, KR_REFUSED, "there is no generation above %llu",
+                       (unsigned long long)floor);
+    return kr_sql_run(&keystore->sql, NULL, err,
+                      "UPDATE manifest SET generation = max(generation, ?)", "i", (int64_t)floor);
 }
 
 enum kr_status kr_keystore_set_manifest_envelope(struct kr_keystore *keystore, const uint8_t *blob,
@@ -228,9 +256,9 @@ enum kr_status kr_keystore_set_manifest_key(struct kr_keystore *keystore,
     return KR_OK;
 }
 
-static enum kr_status check_mac(const struct kr_keystore *keystore, struct kr_error *err)
+static enum kr_status check_mac(const struct kr_keystore *keystore,
+                                uint8_t expected[KR_MANIFEST_MAC_BYTES], struct kr_error *err)
 {
-    uint8_t expected[KR_MANIFEST_MAC_BYTES];
     KR_TRY(compute(keystore, expected, err));
     KR_STATEMENT *statement = NULL;
     KR_TRY(kr_sql_prepare(&keystore->sql, &statement, err, "SELECT mac FROM manifest", ""));
@@ -238,8 +266,8 @@ static enum kr_status check_mac(const struct kr_keystore *keystore, struct kr_er
     KR_TRY(kr_sql_step(&keystore->sql, statement, &row, err));
     size_t len = 0;
     const uint8_t *mac =
-        row ? kr_sql_blob(statement, 0, sizeof(expected), sizeof(expected), &len) : NULL;
-    if (mac && CRYPTO_memcmp(mac, expected, sizeof(expected)) == 0)
+        row ? kr_sql_blob(statement, 0, KR_MANIFEST_MAC_BYTES, KR_MANIFEST_MAC_BYTES, &len) : NULL;
+    if (mac && CRYPTO_memcmp(mac, expected, KR_MANIFEST_MAC_BYTES) == 0)
         return KR_OK;
     kr_fail(err, KR_INTEGRITY,
             "the manifest of the keystore %s does not verify: its rows were changed by something "
@@ -251,25 +279,31 @@ static enum kr_status check_mac(const struct kr_keystore *keystore, struct kr_er
 }
 
 /* An older file that was put back verifies by itself; a process that saw a newer one knows. */
-static enum kr_status check_generation(struct kr_keystore *keystore, struct kr_error *err)
+static enum kr_status check_generation(struct kr_keystore *keystore,
+                                       const struct kr_generation *found, struct kr_error *err)
 {
-    int64_t generation = 0;
-    KR_TRY(kr_sql_integer(&keystore->sql, "SELECT generation FROM manifest", &generation, err));
-    if (generation < keystore->newest_generation) {
-        kr_fail(err, KR_INTEGRITY, "the keystore %s went back from generation %lld to %lld",
-                keystore->path, (long long)keystore->newest_generation, (long long)generation);
-        kr_hint(err, "an older file was put in its place: put the newer one back, or restart the "
-                     "server if this was meant");
-        return KR_INTEGRITY;
+    const struct kr_generation *newest = &keystore->newest;
+    if (found->number > newest->number ||
+        (found->number == newest->number &&
+         memcmp(found->tag, newest->tag, sizeof(found->tag)) == 0)) {
+        keystore->newest = *found;
+        return KR_OK;
     }
-    keystore->newest_generation = generation;
-    return KR_OK;
+    kr_fail(err, KR_INTEGRITY, "the keystore %s went back from generation %llu to %s%llu",
+            keystore->path, (unsigned long long)newest->number,
+            found->number == newest->number ? "another " : "", (unsigned long long)found->number);
+    kr_hint(err, "an older file was put in its place: put the newer one back; if this was meant: "
+                 "p11keyring keyring accept, and restart the server");
+    return KR_INTEGRITY;
 }
 
 static enum kr_status verify_view(struct kr_keystore *keystore, struct kr_error *err)
 {
-    KR_TRY(check_mac(keystore, err));
-    return check_generation(keystore, err);
+    uint8_t mac[KR_MANIFEST_MAC_BYTES];
+    struct kr_generation found;
+    KR_TRY(check_mac(keystore, mac, err));
+    KR_TRY(read_generation(keystore, mac, &found, err));
+    return check_generation(keystore, &found, err);
 }
 
 enum kr_status kr_keystore_verify(struct kr_keystore *keystore, struct kr_error *err)

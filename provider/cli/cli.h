@@ -216,6 +216,15 @@ json_t *cli_token_json(const struct kr_token_info *info);
 /* "pkcs11:token=LABEL;serial=..." with what RFC 7512 wants escaped; malloc'ed. */
 char *cli_token_uri(const struct kr_token_info *info);
 
+/* --- confirm.c
+ * ------------------------------------------------------------------------------------ */
+
+/* KR_OK when --confirm gives `name`, or when somebody at a terminal types it after reading
+ * `question`; a pipe is never taken for consent. KR_REFUSED: "`what` was not confirmed". */
+KR_MUST_USE enum kr_status cli_confirm_name(const struct cli *cli, const char *name,
+                                            const char *question, const char *what,
+                                            struct kr_error *err);
+
 /* --- the commands
  * ----------------------------------------------------------------------------------- */
 
@@ -241,6 +250,7 @@ enum kr_status cli_run_key_show(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_rotate(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_disable(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_enable(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_keyring_accept(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_status(struct cli *cli, struct kr_error *err);
 
 #endif

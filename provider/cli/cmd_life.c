@@ -186,24 +186,14 @@ enum kr_status cli_run_keyring_move(struct cli *cli, struct kr_error *err)
 static enum kr_status confirm(const struct cli *cli, const struct kr_master_row *master,
                               struct kr_error *err)
 {
-    const char *given = cli->values[OPT_CONFIRM];
-    char line[160] = "";
+    char question[512], what[192];
 
-    if (!given && isatty(STDIN_FILENO)) {
-        fprintf(stderr,
-                "Master key '%s' in token '%s' will be destroyed for good, and what only it opens "
-                "is lost: backups of the keystore, too.\nType its label to go on: ",
-                master->label, master->token);
-        if (fgets(line, sizeof line, stdin))
-            line[strcspn(line, "\n")] = '\0';
-        given = line;
-    }
-    if (given && strcmp(given, master->label) == 0)
-        return KR_OK;
-    kr_fail(err, KR_REFUSED, "destroying master key '%s' was not confirmed by its label",
-            master->label);
-    kr_hint(err, "type the label when asked, or give it by --confirm LABEL");
-    return KR_REFUSED;
+    snprintf(question, sizeof question,
+             "Master key '%s' in token '%s' will be destroyed for good, and what only it opens is "
+             "lost: backups of the keystore, too.",
+             master->label, master->token);
+    snprintf(what, sizeof what, "destroying master key '%s'", master->label);
+    return cli_confirm_name(cli, master->label, question, what, err);
 }
 
 static enum kr_status print_retired(struct cli *cli, const struct kr_master_row *master,

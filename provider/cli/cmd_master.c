@@ -98,9 +98,8 @@ static enum kr_status rehearse(struct cli *cli, const char *adopt_uri, struct kr
     CLI_TOKEN token = {0};
     size_t count;
 
-    if (access(keystore, F_OK) == 0)
-        return kr_fail(err, KR_REFUSED, "the keystore %s exists already", keystore);
     KR_TRY(check_directory(keystore, err));
+    KR_TRY(kr_keyring_check_new(cli->config, cli->values[OPT_CONFIRM] != NULL, err));
     KR_TRY(cli_open_token(cli, &token, err));
     KR_TRY(kr_master_list(token.token, &found, &count, err));
     unsigned named = count_named(found, count, cli->config->keyring.name);
@@ -139,16 +138,26 @@ static enum kr_status print_made(struct cli *cli, const struct kr_master_row *ma
     return KR_OK;
 }
 
+/* Only --confirm: what it is needed for comes with the refusal. */
+static enum kr_status replaces(const struct cli *cli, bool *ret, struct kr_error *err)
+{
+    *ret = cli->values[OPT_CONFIRM] != NULL;
+    return *ret ? cli_confirm_name(cli, cli->config->keyring.name, "", "replacing a keyring", err)
+                : KR_OK;
+}
+
 static enum kr_status make_keyring(struct cli *cli, const char *adopt_uri, struct kr_error *err)
 {
     struct kr_master_row masters[KR_TOKENS_MAX];
     size_t count = 0;
     unsigned others = 0;
+    bool replace;
 
     KR_TRY(cli_load_full_config(cli, err));
+    KR_TRY(replaces(cli, &replace, err));
     if (cli_flag(cli, OPT_DRY_RUN))
         return rehearse(cli, adopt_uri, err);
-    KR_TRY(kr_keyring_create(cli->config, adopt_uri, masters, &count, &others, err));
+    KR_TRY(kr_keyring_create(cli->config, adopt_uri, replace, masters, &count, &others, err));
     warn_others(cli, others);
     return print_made(cli, masters, count, err);
 }

@@ -84,14 +84,14 @@ kills_of_master_create() {
     us=$(kill_in 0 master create | tail -1)
     for ((i = 1; i <= KILLS; i++)); do
         rm -f "$KEYRING/keyring/test.keystore"
-        out=$(kill_in "$us" master create)
+        out=$(kill_in "$us" master create --confirm test)
         count_kill "$out"
         if [[ -e $KEYRING/keyring/test.keystore ]]; then
             expect 0 key list
         else
             [[ $out != *"master key '"* ]] || die "the keystore was acknowledged and is not there"
             rc=0
-            tool master create >"$OUT" 2>"$ERR" || rc=$?
+            tool master create --confirm test >"$OUT" 2>"$ERR" || rc=$?
             ((rc == 0 || rc == 3)) || die "master create after kill $i: $rc: $(<"$ERR")"
         fi
         expect 0 key create 1

@@ -62,8 +62,8 @@ rotate() {
 retire() {
     keyring_use rot
     refuses 7 "is the current one of token 'rot'" "master rotate" master retire p11keyring:test:2
-    refuses 7 "was not confirmed by its label" "--confirm" master retire p11keyring:test:1
-    refuses 7 "was not confirmed by its label" "" master retire p11keyring:test:1 --confirm yes
+    refuses 7 "was not confirmed by its name" "--confirm" master retire p11keyring:test:1
+    refuses 7 "was not confirmed by its name" "" master retire p11keyring:test:1 --confirm yes
     refuses 2 "option --yes is not for master retire" "" master retire p11keyring:test:1 --yes
     refuses 1 "names no master key 'nothing'" "master list" master retire nothing
     expect 0 master retire p11keyring:test:1 -n

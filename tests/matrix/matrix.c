@@ -202,7 +202,7 @@ static enum kr_status use_anchor(struct kr_token *token, struct kr_error *err)
     size_t len;
 
     for (int i = 0; i < 2; i++) {
-        KR_TRY(kr_anchor_write(token, "matrix", values[i], sizeof(values[i]), err));
+        KR_TRY(kr_anchor_raise(token, "matrix", NULL, values[i], sizeof(values[i]), err));
         KR_TRY(kr_anchor_read(token, "matrix", longer, back, &len, err));
         if (len != sizeof(values[i]) || memcmp(back, values[i], len) != 0)
             return kr_fail(err, KR_INTEGRITY, "an anchor came back changed");

@@ -43,7 +43,7 @@ void keyring_fixture_up(struct keyring_fixture *f)
     struct kr_master_row masters[KR_TOKENS_MAX];
     size_t count;
     unsigned others;
-    must(kr_keyring_create(f->config, NULL, masters, &count, &others, &err), &err);
+    must(kr_keyring_create(f->config, NULL, false, masters, &count, &others, &err), &err);
 }
 
 void keyring_fixture_down(struct keyring_fixture *f)

@@ -68,7 +68,7 @@ static void write_anchor(uint8_t age, size_t len)
     struct kr_error err = KR_ERROR_INIT;
 
     memset(value + 1, 0x5a, sizeof(value) - 1);
-    assert_ok(kr_anchor_write(token, LABEL, value, len, &err));
+    assert_ok(kr_anchor_raise(token, LABEL, newer, value, len, &err));
 }
 
 static void assert_anchor(kr_anchor_order order, uint8_t age, size_t len)
@@ -133,11 +133,11 @@ static void refuses_what_is_too_long(void **state)
     char label[200];
 
     (void)state;
-    assert_int_equal(kr_anchor_write(token, LABEL, value, sizeof(value), &err), KR_USAGE);
-    assert_int_equal(kr_anchor_write(token, LABEL, value, 0, &err), KR_USAGE);
+    assert_int_equal(kr_anchor_raise(token, LABEL, newer, value, sizeof(value), &err), KR_USAGE);
+    assert_int_equal(kr_anchor_raise(token, LABEL, newer, value, 0, &err), KR_USAGE);
     memset(label, 'x', sizeof(label));
     label[sizeof(label) - 1] = '\0';
-    assert_int_equal(kr_anchor_write(token, label, value, 1, &err), KR_USAGE);
+    assert_int_equal(kr_anchor_raise(token, label, newer, value, 1, &err), KR_USAGE);
 }
 
 static int write_and_hang(void *argument)
@@ -147,7 +147,7 @@ static int write_and_hang(void *argument)
     struct kr_token *mine = NULL;
 
     MUST(kr_token_open(&options, &mine, &err) == KR_OK);
-    (void)!kr_anchor_write(mine, LABEL, argument, 2, &err);
+    (void)!kr_anchor_raise(mine, LABEL, newer, argument, 2, &err);
     return 1;
 }
 
@@ -191,7 +191,8 @@ static void says_that_a_token_keeps_no_data_objects(void **state)
     write_anchor(6, 2);
     for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
         mock_rules("fail C_CreateObject 0x%lx\n", refusals[i]);
-        assert_int_equal(kr_anchor_write(token, LABEL, value, sizeof(value), &err), KR_REFUSED);
+        assert_int_equal(kr_anchor_raise(token, LABEL, newer, value, sizeof(value), &err),
+                         KR_REFUSED);
         assert_int_equal(err.ckr, refusals[i]);
         assert_error(&err, KR_REFUSED, "keeps no private data object", "");
     }

@@ -95,7 +95,7 @@ static void test_what_exists_is_not_made_again(void **state)
     struct kr_master_row masters[KR_TOKENS_MAX];
     size_t count;
     unsigned others;
-    assert_int_equal(kr_keyring_create(f->config, NULL, masters, &count, &others, &err),
+    assert_int_equal(kr_keyring_create(f->config, NULL, false, masters, &count, &others, &err),
                      KR_REFUSED);
 }
 
