@@ -21,6 +21,8 @@ export P11K_CRASHES=${P11K_CRASHES:-40}
 export P11K_CHANGES=${P11K_CHANGES:-150}
 export P11K_KILLS=${P11K_KILLS:-500}
 export P11K_TABLES=${P11K_TABLES:-200}
+export P11K_FAULT_SECONDS=${P11K_FAULT_SECONDS:-600}
+export P11K_AWAY_SECONDS=${P11K_AWAY_SECONDS:-60}
 export P11K_SOAK=1
 FUZZ_SECONDS=${P11K_FUZZ_SECONDS:-60}
 failures=()
@@ -109,8 +111,9 @@ for part in "$@"; do
     printf '(%s: %d s)\n' "$part" $((SECONDS - started))
 done
 
-printf '\nrows %s, crashes %s, changes %s, kills %s, tables %s, fuzz %s s; %d s in all\n' "$P11K_ROWS" \
-    "$P11K_CRASHES" "$P11K_CHANGES" "$P11K_KILLS" "$P11K_TABLES" "$FUZZ_SECONDS" "$SECONDS"
+printf '\nrows %s, crashes %s, changes %s, kills %s, tables %s, faults %s s, fuzz %s s; %d s in all\n' \
+    "$P11K_ROWS" "$P11K_CRASHES" "$P11K_CHANGES" "$P11K_KILLS" "$P11K_TABLES" \
+    "$P11K_FAULT_SECONDS" "$FUZZ_SECONDS" "$SECONDS"
 printf '%d parts passed, %d failed%s\n' $(($# - ${#failures[@]})) ${#failures[@]} \
     "${failures[*]:+: ${failures[*]}}"
 ((${#failures[@]} == 0))
