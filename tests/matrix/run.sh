@@ -70,6 +70,17 @@ value_leaves() {
     found -e '.attacks | .["copy as extractable", "wrap out"] | .refused | not'
 }
 
+# Its number in PKCS #11 v3.1.
+kwp_by_its_new_number() {
+    sed "s|^uri.*|&\naes-kwp-code = 0x210b|; s|^name = matrix|name = kwp|; s|/matrix.key|/kwp.key|" \
+        "$P11KEYRING_CONF" >"$KEYRING/kwp.conf"
+    printf '[pkcs11]\nmechanism = aes-kwp\n' >>"$KEYRING/kwp.conf"
+    own "$KEYRING/kwp.conf"
+    export P11KEYRING_CONF=$KEYRING/kwp.conf
+    keeps_keys
+    tool status --json | jq -e 'any(..; . == "aes-kwp")'
+}
+
 rsa_serves() {
     found -e '.chosen == "rsa-oaep-sha256"'
 }
@@ -142,6 +153,7 @@ promise extractable_is_refused "a key that may leave the token is refused" \
 promise rsa_serves "a token without AES-GCM and AES-KWP serves by RSA" tpm2
 promise wrong_pin_is_tried_once "a wrong PIN is tried once" "${TOKENS[@]}"
 promise refuses_foreign_kwp "0x210A in a format of its own is refused" nss opencryptoki
+promise kwp_by_its_new_number "AES-KWP serves by the number 0x210B" nss opencryptoki
 promise needs_init_args "without init-args it is refused, and the hint names the option" nss
 promise value_leaves "whoever has the PIN gets a master key out: it is no HSM" nss
 promise last_try_is_kept "the try that would lock it is not made" opencryptoki
