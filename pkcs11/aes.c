@@ -166,34 +166,37 @@ enum kr_status kr_kwp_wrap(struct kr_session *s, CK_OBJECT_HANDLE master, const 
     return KR_OK;
 }
 
-/* Tokens disagree about what an unwrap template may say: from the fullest to the barest, and with
- * the length (Luna before firmware 7.9.3). */
+/* Tokens disagree about what an unwrap template may say: from the fullest to the barest, each also
+ * with the length (Luna before firmware 7.9.3). */
 static CK_RV unwrap_object(struct kr_session *s, CK_OBJECT_HANDLE master, const uint8_t *wrapped,
                            size_t wrapped_len, CK_OBJECT_HANDLE *ret)
 {
-    enum { STEPS = 3 };
+    enum { STEPS = 4 };
     CK_MECHANISM kwp = {kr_kwp_code(s), NULL, 0};
     CK_OBJECT_CLASS class = CKO_SECRET_KEY;
     CK_KEY_TYPE type = CKK_AES;
     CK_BBOOL yes = CK_TRUE, no = CK_FALSE;
     CK_ULONG len = KR_SEALING_KEY_BYTES;
-    CK_ATTRIBUTE full[] = {{CKA_CLASS, &class, sizeof(class)},
-                           {CKA_KEY_TYPE, &type, sizeof(type)},
-                           {CKA_TOKEN, &no, sizeof(no)},
-                           {CKA_SENSITIVE, &no, sizeof(no)},
-                           {CKA_EXTRACTABLE, &yes, sizeof(yes)}};
-    CK_ATTRIBUTE sized[] = {full[0], full[1], full[2], {CKA_VALUE_LEN, &len, sizeof(len)}};
+    CK_ATTRIBUTE full[] = {
+        {CKA_CLASS, &class, sizeof(class)},   {CKA_KEY_TYPE, &type, sizeof(type)},
+        {CKA_TOKEN, &no, sizeof(no)},         {CKA_SENSITIVE, &no, sizeof(no)},
+        {CKA_EXTRACTABLE, &yes, sizeof(yes)}, {CKA_VALUE_LEN, &len, sizeof(len)}};
+    CK_ATTRIBUTE bare[] = {full[0], full[1], full[2], full[5]};
     const struct {
         CK_ATTRIBUTE *template;
         CK_ULONG count;
-    } ladder[STEPS] = {{full, 5}, {full, 3}, {sized, 4}};
+    } ladder[STEPS] = {{full, 5}, {full, 6}, {bare, 3}, {bare, 4}};
+    const unsigned last = s->unwrap_template;
     CK_RV rv = CKR_OK;
 
     for (unsigned i = 0; i < STEPS; i++) {
+        const unsigned step = i == 0 ? last : i - (i <= last); /* the last one first */
+
         rv = P11(s, C_UnwrapKey, s->handle, &kwp, master, (uint8_t *)wrapped, wrapped_len,
-                 ladder[i].template, ladder[i].count, ret);
-        if (rv != CKR_ATTRIBUTE_READ_ONLY && rv != CKR_TEMPLATE_INCONSISTENT &&
-            rv != CKR_TEMPLATE_INCOMPLETE)
+                 ladder[step].template, ladder[step].count, ret);
+        if (rv == CKR_OK)
+            s->unwrap_template = step;
+        if (!kr_template_refused(rv))
             break;
     }
     return rv;
@@ -216,8 +219,10 @@ enum kr_status kr_kwp_unwrap(struct kr_session *s, CK_OBJECT_HANDLE master, cons
         return kr_fail_unwrap("C_UnwrapKey (AES-KWP)", rv, err);
     rv = P11(s, C_GetAttributeValue, s->handle, object, &value, 1);
     P11(s, C_DestroyObject, s->handle, object);
-    if (rv != CKR_OK)
+    if (rv != CKR_OK) {
+        s->unwrap_template = 0; /* taken, and of no use */
         return kr_ckr_fail(err, "C_GetAttributeValue (unwrapped key)", rv);
+    }
     if (value.ulValueLen != KR_SEALING_KEY_BYTES)
         return kr_fail(err, KR_INTEGRITY, "an unwrapped key has %lu bytes instead of %d",
                        value.ulValueLen, KR_SEALING_KEY_BYTES);

@@ -24,10 +24,24 @@ static enum kr_status new_id(struct kr_object_id *ret, struct kr_error *err)
 }
 
 /* NSS has no room for CKA_ALLOWED_MECHANISMS in a token object, and says CKR_GENERAL_ERROR. */
-static bool template_refused(CK_RV rv)
+bool kr_template_refused(CK_RV rv)
 {
-    return rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_VALUE_INVALID ||
-           rv == CKR_TEMPLATE_INCONSISTENT || rv == CKR_GENERAL_ERROR;
+    switch (rv) {
+    case CKR_ATTRIBUTE_READ_ONLY:
+    case CKR_ATTRIBUTE_TYPE_INVALID:
+    case CKR_ATTRIBUTE_VALUE_INVALID:
+    case CKR_TEMPLATE_INCOMPLETE:
+    case CKR_TEMPLATE_INCONSISTENT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* NSS has no room for CKA_ALLOWED_MECHANISMS in a token object, and says CKR_GENERAL_ERROR. */
+static bool refused_when_made(CK_RV rv)
+{
+    return kr_template_refused(rv) || rv == CKR_GENERAL_ERROR;
 }
 
 /* One usage pair only: a key with WRAP (by CBC, say) and DECRYPT would reveal other keys of the
@@ -62,7 +76,7 @@ static CK_RV generate(struct kr_session *s, const struct kr_object_id *id, const
     CK_ULONG count = sizeof(template) / sizeof(template[0]);
     CK_RV rv = P11(s, C_GenerateKey, s->handle, &generate, template, count, ret);
 
-    if (template_refused(rv))
+    if (refused_when_made(rv))
         rv = P11(s, C_GenerateKey, s->handle, &generate, template, count - 1, ret);
     return rv;
 }
@@ -107,7 +121,7 @@ static CK_RV generate_pair(struct kr_session *s, const struct kr_object_id *id, 
     CK_RV rv = P11(s, C_GenerateKeyPair, s->handle, &generate, public, publics, private, privates,
                    &other, ret_private);
 
-    if (template_refused(rv))
+    if (refused_when_made(rv))
         rv = P11(s, C_GenerateKeyPair, s->handle, &generate, public, publics, private, privates - 1,
                  &other, ret_private);
     return rv;

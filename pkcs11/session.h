@@ -38,6 +38,7 @@ struct kr_session {
     unsigned epoch;           /* the module's when the session was opened */
     CK_ULONG session_max;     /* what the token said; 0: no limit known */
     bool needs_initialise;    /* the module was finalised by somebody else */
+    unsigned unwrap_template; /* that the token took last (aes.c) */
 
     /* of the job that runs, see struct kr_job */
     enum kr_loss lost;
@@ -146,6 +147,9 @@ struct kr_key_order {
 /* A fresh UUID. KR_USAGE when the label is too long. */
 KR_MUST_USE enum kr_status kr_key_order_fill(struct kr_key_order *order, enum kr_key_kind kind,
                                              const char *label, struct kr_error *err);
+
+/* The values by which modules say that they do not like a template; another may do. */
+bool kr_template_refused(CK_RV rv);
 
 /* Makes the key, reads it, and sees that it came out as asked; else it is destroyed. */
 KR_MUST_USE enum kr_status kr_key_make(struct kr_session *session, struct kr_key_order *order,

@@ -474,7 +474,8 @@ static void a_bad_wrap_is_not_a_lost_token(void **state)
 
 static void climbs_the_template_ladder(void **state)
 {
-    static const CK_RV refusals[] = {CKR_ATTRIBUTE_READ_ONLY, CKR_TEMPLATE_INCONSISTENT};
+    static const CK_RV refusals[] = {CKR_ATTRIBUTE_READ_ONLY, CKR_TEMPLATE_INCONSISTENT,
+                                     CKR_ATTRIBUTE_TYPE_INVALID, CKR_ATTRIBUTE_VALUE_INVALID};
     struct kr_master_info master = generate(KR_WRAP_AES_KWP);
     uint8_t key[KR_SEALING_KEY_BYTES] = {1}, wrapped[KR_WRAPPED_MAX];
     struct kr_error err = KR_ERROR_INIT;
@@ -483,16 +484,54 @@ static void climbs_the_template_ladder(void **state)
 
     (void)state;
     assert_ok(kr_master_wrap(token, &master.id, KR_WRAP_AES_KWP, key, wrapped, &len, &err));
-    for (size_t i = 0; i < 2; i++) {
-        before = mock_calls("C_UnwrapKey");
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
         mock_rules("fail C_UnwrapKey 0x%lx\n", refusals[i]);
+        before = mock_calls("C_UnwrapKey");
         assert_int_equal(
             kr_master_unwrap(token, &master.id, KR_WRAP_AES_KWP, wrapped, len, key, &err),
             KR_REFUSED);
-        assert_int_equal(mock_calls("C_UnwrapKey") - before, 3);
+        assert_int_equal(mock_calls("C_UnwrapKey") - before, 4);
     }
+    /* A key that the token will not let be read is of no use, but the template without
+     * CKA_SENSITIVE is taken. */
+    mock_rules("refuse C_UnwrapKey 0x%lx\n", CKA_SENSITIVE);
+    before = mock_calls("C_UnwrapKey");
+    assert_int_equal(kr_master_unwrap(token, &master.id, KR_WRAP_AES_KWP, wrapped, len, key, &err),
+                     KR_REFUSED);
+    assert_error(&err, KR_REFUSED, "C_GetAttributeValue (unwrapped key)", "");
+    assert_int_equal(mock_calls("C_UnwrapKey") - before, 3);
+    mock_rules("require C_UnwrapKey 0x%lx\n", CKA_VALUE_LEN); /* Luna */
+    memset(key, 0, sizeof(key));
+    assert_ok(kr_master_unwrap(token, &master.id, KR_WRAP_AES_KWP, wrapped, len, key, &err));
+    assert_int_equal(key[0], 1);
+    before = mock_calls("C_UnwrapKey"); /* remembered */
+    assert_ok(kr_master_unwrap(token, &master.id, KR_WRAP_AES_KWP, wrapped, len, key, &err));
+    assert_int_equal(mock_calls("C_UnwrapKey") - before, 1);
     mock_rules("%s", "");
     assert_ok(kr_master_unwrap(token, &master.id, KR_WRAP_AES_KWP, wrapped, len, key, &err));
+}
+
+/* Several formats go by the number 0x210A: what is not RFC 5649 is not stored. */
+static void refuses_other_formats(void **state)
+{
+    static const struct {
+        const char *rule, *text;
+        enum kr_wrap_mechanism mechanism;
+    } cases[] = {
+        {"length C_WrapKey 8\n", "C_WrapKey (AES-KWP) gave 48 bytes", KR_WRAP_AES_KWP},
+        {"length C_Encrypt 16\n", "C_Encrypt (AES-GCM) gave 64 bytes", KR_WRAP_AES_GCM},
+        {"truncate C_Decrypt 1\n", "C_Decrypt (AES-GCM) gave 31 bytes", KR_WRAP_AES_GCM},
+    };
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_master_info info;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        mock_rules("%s", cases[i].rule);
+        assert_int_equal(kr_master_generate(token, "x", cases[i].mechanism, &info, &err),
+                         KR_REFUSED);
+        assert_error(&err, KR_REFUSED, cases[i].text, "doctor");
+    }
 }
 
 static void names_mechanisms(void **state)
@@ -530,6 +569,7 @@ int main(void)
         TEST(wraps_and_unwraps),
         TEST(a_bad_wrap_is_not_a_lost_token),
         TEST(climbs_the_template_ladder),
+        TEST(refuses_other_formats),
         TEST(searches_once),
         TEST(names_mechanisms),
     };
