@@ -105,7 +105,7 @@ static size_t keys_in(const char *token)
     struct kr_pin_source *pin;
     struct kr_master_info *found;
     size_t count;
-    life_must(kr_keyring_open_token(f.config, token, &opened, &pin, &err), &err);
+    life_must(kr_keyring_open_token(f.config, token, NULL, &opened, &pin, &err), &err);
     life_must(kr_master_list(opened, &found, &count, &err), &err);
     free(found);
     kr_token_close(opened);
