@@ -3,9 +3,14 @@
 #include "plugin.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct plugin_state plugin = {.cipher = KR_CIPHER_AES_CBC};
+
+/* The server's own; other programs may lack them. The first is false until it takes connections. */
+extern bool mysqld_server_started __attribute__((weak));
+extern void unireg_abort(int code) __attribute__((weak));
 
 /* mariadb-backup loads the plugin with the server's settings, and must change nothing. */
 static bool is_backup_program(void)
@@ -48,6 +53,16 @@ static void close_keyring(void)
     kr_keyring_close(keyring);
 }
 
+/* A starting server goes on without its keys, at least to Aria's recovery, which then leaves out
+ * encrypted tables and clears its log: what a crash had left there is lost. So it ends before. */
+static void end_starting_server(void)
+{
+    if (!plugin.in_server || !&mysqld_server_started || mysqld_server_started || !unireg_abort)
+        return;
+    kr_log(KR_LOG_NOTE, "the server ends here: without its keys, recovery would lose data");
+    unireg_abort(EXIT_FAILURE);
+}
+
 static int init(void *unused)
 {
     (void)unused;
@@ -58,6 +73,7 @@ static int init(void *unused)
         return 0;
     kr_log_error(KR_LOG_ERROR, &err);
     close_keyring();
+    end_starting_server();
     return 1;
 }
 

@@ -70,6 +70,23 @@ restart_refuses() {
     server_stop s
 }
 
+# A server that went on without its keys would run Aria's recovery without them, and lose rows.
+refused_after_a_crash() {
+    server_start s
+    sql s "CREATE TABLE t.aria (id INT PRIMARY KEY) ENGINE=Aria TRANSACTIONAL=1"
+    printf 'INSERT INTO t.aria VALUES (%d);\n' {1..300} | sql s
+    server_kill s
+    token_away
+    server_refuses s "no token matches"
+    lacks "$(server_log s)" "Aria engine"
+    token_back
+    server_start s
+    equal 300 "$(sql s 'SELECT COUNT(*) FROM t.aria')" "rows of an Aria table"
+    equal OK "$(sql s 'CHECK TABLE t.aria EXTENDED' | cut -f 4)" "CHECK TABLE"
+    sql s "DROP TABLE t.aria"
+    server_stop s
+}
+
 # --- a module that hangs ---------------------------------------------------------------------------
 
 HANGS_AT_RUN_TIME=(C_GetSlotList C_GetTokenInfo C_GetSessionInfo C_OpenSession C_Login
@@ -159,6 +176,8 @@ check "a server with encrypted tables" server_with_tables
 check "token away: the server goes on, a rotation is refused" goes_on_without_token
 check "token back: new keys and rotations without a restart" token_back_without_a_restart
 check "token away: a restart refuses and names the cause; token back: all there" restart_refuses
+check "killed, then a start without the token: no row of an encrypted Aria table is lost" \
+    refused_after_a_crash
 check "a server whose token's module can hang" server_on_the_mock
 check "the module hangs: the server goes on, waits for nothing, stops" hung_at_run_time
 check "a new version while the module hangs: it comes when the token answers again" \
