@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { STATEMENT_MAX = 1024 };
+enum { STATEMENT_MAX = 1024, SLOW_US = 200000 };
 
 static const char *socket_path;
 static FILE *log_file;
@@ -93,7 +93,7 @@ static void note(struct client *client, const char *statement, int64_t from, uns
         client->lost++;
     else
         client->failures++;
-    if (error != 0 || client->log_all)
+    if (error != 0 || client->log_all || to - from > SLOW_US)
         fprintf(log_file, "%s %u %lld %lld %s: %s\n", client->name, error, (long long)from,
                 (long long)to, error ? mysql_error(client->mysql) : "done", statement);
 }

@@ -14,7 +14,7 @@
 
 struct client {
     const char *name;      /* in the log */
-    bool log_all;          /* not failures only */
+    bool log_all;          /* not only what failed or was slow */
     MYSQL *mysql;          /* NULL: not connected */
     unsigned seed;         /* of client_random() */
     _Atomic int64_t since; /* when the statement that is under way began; 0: none is */
@@ -23,7 +23,7 @@ struct client {
     _Atomic bool ended;
 };
 
-/* The server's socket, and the log: a line "NAME ERROR FROM TO TEXT" for each statement, with the
+/* The server's socket, and the log: a line "NAME ERROR FROM TO TEXT" for a statement, with the
  * error's number (0: none) and times in microseconds since 1970. */
 bool load_open(const char *socket, const char *log);
 

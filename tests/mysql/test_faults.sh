@@ -28,27 +28,20 @@ side_job() { # NAME
 # binlog_error_action = ABORT_SERVER.
 may_have_ended() { grep -qa "Binary logging not possible" "$(server_log "$1")"; }
 
-# MySQL's own fault, see "A table that was being made" in docs/RUNBOOK.md: only a table that nobody
-# was told of, whose first page was never written (its LSN is 0), may be in the way.
+# MySQL's own fault, see "MySQL does not start after a kill" in docs/RUNBOOK.md: files of tables that
+# were being made, whose first page was never written (its LSN is 0), may be in the way.
 start_again() { # NAME
-    local space file
+    local file
     if (server_start "$1") >"$WORK/start.log" 2>&1; then return; fi
-    space=$(grep -aoP 'page id: space=\K[0-9]+(?=.*Page decryption failed)' "$(server_log "$1")" |
-        head -n 1)
-    for file in "$WORK/$1"/data/bank/{p*,copy}.ibd; do
-        [[ $(number_at "$file" 34 4) == "$space" && $(number_at "$file" 16 8) == 0 ]] || continue
-        add_to "$1" half_made 1
-        mv "$file" "$WORK/$1/half-made"
-        server_start "$1" --innodb-force-recovery=1
-        server_start "$1"
-        return
-    done
     cat "$WORK/start.log"
-    die "the server does not start"
-}
-
-number_at() { # FILE OFFSET BYTES
-    od --endian=big -An "-tu$3" -j "$2" -N "$3" "$1" 2>/dev/null | tr -d ' '
+    contains "$(server_log "$1")" "Page decryption failed after reading from disk"
+    for file in "$WORK/$1"/data/*/*.ibd; do
+        [[ $(od -An -tx8 -j 16 -N 8 "$file") == " 0000000000000000" ]] || continue
+        add_to "$1" half_made 1
+        mv "$file" "$WORK/$1/"
+    done
+    server_start "$1" --innodb-force-recovery=1
+    server_start "$1"
 }
 
 # In wrapped mode a new table needs no token.
