@@ -321,6 +321,7 @@ void kr_config_free(struct kr_config *config)
         free_token(&config->tokens[i]);
     free(config->keyring.name);
     free(config->keyring.keystore);
+    free(config->keyring.audit_log);
     free(config->mariadb.cipher);
     free(config->mysql.master_keys);
     free(config->mysql.server_versions);

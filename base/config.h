@@ -46,6 +46,8 @@ struct kr_config {
         unsigned lock_timeout_ms;        /* lock-timeout, default 5000 */
         unsigned poll_ms;                /* poll-interval of a server, default 500 */
         enum kr_lock_policy lock_memory; /* lock-memory = warn | require */
+        char *audit_log;                 /* audit-log: full path, or "syslog"; NULL: none */
+        bool audit_required;             /* audit-policy = warn (default) | require */
     } keyring;
 
     struct {

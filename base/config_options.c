@@ -54,6 +54,17 @@ static enum kr_status set_path(const struct option *option, const char *value, v
     return kr_option_replace(field, value, err);
 }
 
+static enum kr_status set_audit_log(const struct option *option, const char *value, void *field,
+                                    struct kr_error *err)
+{
+    if (strcmp(value, "syslog") == 0)
+        return kr_option_replace(field, value, err);
+    enum kr_status status = set_path(option, value, field, err);
+    if (status != KR_OK)
+        kr_hint(err, "give a path that starts with '/', without quotes, or the word syslog");
+    return status;
+}
+
 static enum kr_status set_uri(const struct option *option, const char *value, void *field,
                               struct kr_error *err)
 {
@@ -207,7 +218,8 @@ static enum kr_status set_code(const struct option *option, const char *value, v
     bool hex = strncmp(value, "0x", 2) == 0;
     const char *digits = hex ? value + 2 : value;
     size_t len = strspn(digits, hex ? "0123456789abcdefABCDEF" : "0123456789");
-    if (len == 0 || len > (hex ? 8u : 10u) || digits[len] || strtoul(digits, NULL, hex ? 16 : 10) == 0) {
+    if (len == 0 || len > (hex ? 8u : 10u) || digits[len] ||
+        strtoul(digits, NULL, hex ? 16 : 10) == 0) {
         kr_fail(err, KR_CONFIG, "%s is not the number of a mechanism", option->name);
         kr_hint(err, "write it as the vendor's header does, for example %s = 0x80000171",
                 option->name);
@@ -250,6 +262,9 @@ static const struct option options[] = {
      .preset = "500ms", .min = 10, .max = 3600000},
     {"keyring", "lock-memory", set_lock_policy, FIELD(keyring.lock_memory),
      .preset = "warn", .choices = {[KR_LOCK_WARN] = "warn", [KR_LOCK_REQUIRE] = "require"}},
+    {"keyring", "audit-log", set_audit_log, FIELD(keyring.audit_log)},
+    {"keyring", "audit-policy", set_yes_no, FIELD(keyring.audit_required),
+     .preset = "warn", .choices = {"warn", "require"}},
     {"mariadb", "cipher", set_choice, FIELD(mariadb.cipher),
      .preset = "aes-cbc", .choices = {"aes-cbc", "aes-ctr"}},
     {"mariadb", "rotation-step", set_count, FIELD(mariadb.rotation_step),

@@ -238,33 +238,42 @@ void kr_login_after_fork(void)
     kr_turn_init(&logins);
 }
 
-static enum kr_status log_in_once(struct kr_seat *seat, struct kr_error *err)
+static enum kr_status log_in_once(struct kr_seat *seat, bool *ret_tried, struct kr_error *err)
 {
     struct kr_pool *p = seat->pool;
-    bool tried = false;
 
     if (is_logged_in(p))
         return KR_OK;
-    KR_TRY(log_in(seat, p->options, &tried, err));
+    KR_TRY(log_in(seat, p->options, ret_tried, err));
     pthread_mutex_lock(&p->lock);
     p->logged_in = true;
     pthread_mutex_unlock(&p->lock);
-    if (tried)
+    if (*ret_tried)
         kr_pool_count(&p->stats->logins, 1);
     return KR_OK;
+}
+
+/* A token that is away was not asked to let anybody in. */
+static void report(const struct kr_token_options *options, bool tried, enum kr_status status,
+                   const struct kr_error *err)
+{
+    if (options->on_login && (tried || status == KR_AUTH || status == KR_CONFIG))
+        options->on_login(options->on_login_context, options->name, status == KR_OK ? NULL : err);
 }
 
 enum kr_status kr_seat_log_in(struct kr_seat *seat, struct kr_error *err)
 {
     const uint64_t now = kr_now_ms();
     enum kr_status status;
+    bool tried = false;
 
     if (is_logged_in(seat->pool))
         return KR_OK;
     pthread_once(&logins_once, kr_login_after_fork);
     if (!kr_turn_take(&logins, now < seat->deadline ? (unsigned)(seat->deadline - now) : 0))
         return kr_pool_fail_busy(seat->pool, err);
-    status = log_in_once(seat, err);
+    status = log_in_once(seat, &tried, err);
     kr_turn_give(&logins);
+    report(seat->pool->options, tried, status, err);
     return status;
 }

@@ -210,6 +210,7 @@ struct use_args {
     uint8_t wrapped[KR_WRAPPED_MAX];
     size_t wrapped_len;
     uint8_t key[KR_SEALING_KEY_BYTES];
+    bool doubted; /* see kr_unwrap_with() */
 };
 
 static struct kr_job *use_job(const struct kr_object_id *id, enum kr_wrap_mechanism mechanism,
@@ -262,7 +263,7 @@ static enum kr_status run_unwrap(struct kr_session *s, void *data, struct kr_err
 
     KR_TRY(kr_key_usable(s, &args->id, &master, NULL, err));
     return kr_unwrap_with(s, master, &args->id, args->mechanism, args->wrapped, args->wrapped_len,
-                          args->key, err);
+                          args->key, &args->doubted, err);
 }
 
 enum kr_status kr_master_unwrap(struct kr_token *token, const struct kr_object_id *id,

@@ -28,8 +28,11 @@ struct kr_keys *kr_keys_ref(struct kr_keys *keys)
 
 void kr_keys_unref(struct kr_keys *keys)
 {
-    if (keys && __atomic_sub_fetch(&keys->refs, 1, __ATOMIC_ACQ_REL) == 0)
-        free(keys);
+    if (!keys || __atomic_sub_fetch(&keys->refs, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    for (size_t i = 0; i < keys->count; i++)
+        free(keys->entries[i].half);
+    free(keys);
 }
 
 static void keys_cleanup(struct kr_keys **keys)

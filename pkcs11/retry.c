@@ -119,12 +119,12 @@ static enum kr_status attempt(struct kr_pool *pool, struct trial *t, enum kr_nee
 /* Never after a call that hung, for the caller has waited; never after a refused PIN. */
 static bool try_again(const struct trial *t, enum kr_status status)
 {
-    const bool waits = t->patient && kr_now_ms() < t->deadline;
+    const bool waits = t->patient && status == KR_TOKEN_UNAVAILABLE && kr_now_ms() < t->deadline;
 
     if (status == KR_OK || status == KR_AUTH || t->hung)
         return false;
     if (t->unreachable)
-        return status == KR_TOKEN_UNAVAILABLE && waits;
+        return waits;
     if (t->vague)
         return t->tries < (t->patient ? VAGUE_TRIES : QUICK_TRIES);
     return t->lost != KR_LOST_NOTHING && (t->tries < QUICK_TRIES || waits);

@@ -132,9 +132,9 @@ static enum kr_status read_public_object(struct kr_session *s, CK_OBJECT_HANDLE 
     return check_half(s, master, ret, err);
 }
 
-static enum kr_status public_half(struct kr_session *s, CK_OBJECT_HANDLE master,
-                                  const struct kr_object_id *id, struct kr_rsa_public *ret,
-                                  struct kr_error *err)
+static enum kr_status read_half(struct kr_session *s, CK_OBJECT_HANDLE master,
+                                const struct kr_object_id *id, struct kr_rsa_public *ret,
+                                struct kr_error *err)
 {
     bool found = false;
 
@@ -144,6 +144,39 @@ static enum kr_status public_half(struct kr_session *s, CK_OBJECT_HANDLE master,
     if (ret->modulus_len < KR_RSA_BITS_MIN / 8)
         return kr_fail(err, KR_REFUSED, "the RSA key has fewer than %d bits", KR_RSA_BITS_MIN);
     return KR_OK;
+}
+
+/* NULL when out of memory. Another session may be faster: then its copy stays. */
+static const struct kr_rsa_public *keep_half(struct kr_key_entry *key,
+                                             const struct kr_rsa_public *half)
+{
+    struct kr_rsa_public *copy = malloc(sizeof(*copy)), *kept = NULL;
+
+    if (!copy)
+        return NULL;
+    *copy = *half;
+    if (__atomic_compare_exchange_n(&key->half, &kept, copy, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE))
+        return copy;
+    free(copy);
+    return kept;
+}
+
+/* Read once for all sessions, and kept beside the private key's handle. */
+static enum kr_status public_half(struct kr_session *s, CK_OBJECT_HANDLE master,
+                                  const struct kr_object_id *id, const struct kr_rsa_public **ret,
+                                  struct kr_error *err)
+{
+    struct kr_key_entry *key = NULL;
+    struct kr_rsa_public half;
+
+    KR_TRY(kr_keys_find(s, id, &key, err));
+    *ret = __atomic_load_n(&key->half, __ATOMIC_ACQUIRE);
+    if (*ret)
+        return KR_OK;
+    KR_TRY(read_half(s, master, id, &half, err));
+    *ret = keep_half(key, &half);
+    return *ret ? KR_OK : kr_fail_memory(err);
 }
 
 /* --- wrap and unwrap ----------------------------------------------------------------------------
@@ -159,17 +192,17 @@ enum kr_status kr_rsa_wrap(struct kr_session *s, CK_OBJECT_HANDLE master,
 {
     uint8_t ciphertext[KR_RSA_BYTES_MAX], bytes[KR_RSA_SIGNED_MAX], signature[KR_WRAP_BUFFER];
     size_t signature_len = 0, len, bytes_len;
-    struct kr_rsa_public half;
+    const struct kr_rsa_public *half = NULL;
     enum kr_status status;
 
     KR_TRY(public_half(s, master, id, &half, err));
-    KR_TRY(kr_rsa_encrypt(&half, mechanism, key, ciphertext, err));
-    len = half.modulus_len;
+    KR_TRY(kr_rsa_encrypt(half, mechanism, key, ciphertext, err));
+    len = half->modulus_len;
     bytes_len = kr_rsa_signed(mechanism, id, ciphertext, len, bytes);
     KR_TRY(sign(s, master, bytes, bytes_len, signature, &signature_len, err));
     if (signature_len != len)
         return kr_fail_format("C_Sign (SHA256-RSA-PKCS)", signature_len, err);
-    status = kr_rsa_verify(&half, bytes, bytes_len, signature, signature_len, err);
+    status = kr_rsa_verify(half, bytes, bytes_len, signature, signature_len, err);
     if (status != KR_OK)
         return status == KR_INTEGRITY ? fail_foreign_half(err) : status;
     ret_wrapped[0] = (uint8_t)(len >> 8);
@@ -230,14 +263,14 @@ enum kr_status kr_rsa_unwrap(struct kr_session *s, CK_OBJECT_HANDLE master,
                              const uint8_t *wrapped, size_t wrapped_len, uint8_t *ret_key,
                              struct kr_error *err)
 {
-    struct kr_rsa_public half;
+    const struct kr_rsa_public *half = NULL;
     size_t len;
 
     KR_TRY(public_half(s, master, id, &half, err));
-    len = half.modulus_len;
+    len = half->modulus_len;
     if (wrapped_len != LENGTH + 2 * len || wrapped[0] != len >> 8 || wrapped[1] != (len & 0xff))
         return kr_fail_wrapped_length(wrapped_len, LENGTH + 2 * len, err);
     if (KR_GUARDED)
-        KR_TRY(check_signature(&half, id, mechanism, wrapped + LENGTH, len, err));
+        KR_TRY(check_signature(half, id, mechanism, wrapped + LENGTH, len, err));
     return decrypt(s, master, mechanism, wrapped + LENGTH, len, ret_key, err);
 }

@@ -9,15 +9,18 @@
 #include "pkcs11/token.h"
 #include "pkcs11/worker.h"
 
+struct kr_rsa_public;
+
 struct kr_key_entry {
     CK_OBJECT_HANDLE handle;
     struct kr_object_id id; /* empty when the key has none, or one that is too long for us */
     enum kr_key_kind kind;
-    bool checked; /* atomic: it may serve as a master key, its attributes were read */
+    bool checked;               /* atomic: it may serve as a master key, its attributes were read */
+    struct kr_rsa_public *half; /* atomic: of an RSA key that was used, see rsa.c */
 };
 
-/* The secret keys of a token, sorted by id. Found by one session, used by all of them (handles of
- * token objects are the application's, PKCS#11 v3.0 section 2.4), and never changed. */
+/* The keys of a token, sorted by id. Found by one session, used by all of them (handles of token
+ * objects are the application's, PKCS#11 v3.0 section 2.4), and never changed. */
 struct kr_keys {
     int refs;
     size_t count;

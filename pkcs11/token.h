@@ -47,6 +47,10 @@ struct kr_token_options {
     unsigned sessions;         /* most sessions at once, each opened when it is needed; 0: one */
     bool one_of_several;       /* other tokens can serve: never wait for this one to come back */
     struct kr_quirks quirks;
+    /* Told of each login with a PIN that was tried, and of each that was refused without a try;
+     * `failure` is NULL when it went well. From any thread that uses the token. May be NULL. */
+    void (*on_login)(void *context, const char *name, const struct kr_error *failure);
+    void *on_login_context; /* must outlive the token */
 };
 
 /* From CK_TOKEN_INFO, padding removed, NUL-terminated. */

@@ -16,10 +16,12 @@ KR_MUST_USE enum kr_status kr_wrap_with(struct kr_session *session, CK_OBJECT_HA
                                         enum kr_wrap_mechanism mechanism, const uint8_t *key,
                                         uint8_t *ret_wrapped, size_t *ret_len,
                                         struct kr_error *err);
+/* Before a wrap is called damaged the token must show that it unwraps what it wraps now, and refuse
+ * this one again. `*doubted`, false at first, lasts over the runs of a job. */
 KR_MUST_USE enum kr_status kr_unwrap_with(struct kr_session *session, CK_OBJECT_HANDLE master,
                                           const struct kr_object_id *id,
                                           enum kr_wrap_mechanism mechanism, const uint8_t *wrapped,
-                                          size_t wrapped_len, uint8_t *ret_key,
+                                          size_t wrapped_len, uint8_t *ret_key, bool *doubted,
                                           struct kr_error *err);
 
 /* A round trip with a random key, and a damaged wrap that must be refused. */

@@ -39,8 +39,9 @@ enum kr_status kr_change_begin(struct kr_keyring *keyring, struct kr_keystore **
 }
 
 enum kr_status kr_change_commit(struct kr_keyring *keyring, struct kr_keystore *keystore,
-                                struct kr_error *err)
+                                const struct kr_audit_event *event, struct kr_error *err)
 {
+    KR_TRY(kr_audit_commit(keyring->audit, keystore, event, err));
     KR_TRY(kr_keystore_commit(keystore, err));
     kr_anchors_raise(&keyring->anchors, keystore);
     return KR_OK;
@@ -50,11 +51,15 @@ enum kr_status kr_change_run(struct kr_keyring *keyring, const char *ns, const c
                              const char *owner, kr_change_step step, void *context,
                              struct kr_error *err)
 {
-    struct kr_change change = {.keyring = keyring, .ns = ns, .id = id, .owner = owner};
+    struct kr_change change = {.keyring = keyring,
+                               .ns = ns,
+                               .id = id,
+                               .owner = owner,
+                               .audit = {.ns = ns, .id = id, .owner = owner}};
     KR_TRY(kr_change_begin(keyring, &change.keystore, err));
     enum kr_status status = step(&change, context, err);
     if (status == KR_OK)
-        status = kr_change_commit(keyring, change.keystore, err);
+        status = kr_change_commit(keyring, change.keystore, &change.audit, err);
     kr_keystore_close(change.keystore);
     return status;
 }
@@ -142,6 +147,6 @@ enum kr_status kr_change_add(struct kr_change *change, uint32_t step, const char
     enum kr_status status = kr_keystore_add_version(change->keystore, &row, err);
     free(blob);
     if (status == KR_OK)
-        *ret_version = version;
+        *ret_version = change->audit.version = version;
     return status;
 }

@@ -13,6 +13,7 @@ struct kr_change {
     struct kr_keyring *keyring;
     struct kr_keystore *keystore;
     const char *ns, *id, *owner;
+    struct kr_audit_event audit; /* without a name the change is not recorded */
 };
 
 typedef enum kr_status (*kr_change_step)(struct kr_change *change, void *context,
@@ -25,12 +26,15 @@ KR_MUST_USE enum kr_status kr_change_run(struct kr_keyring *keyring, const char 
                                          struct kr_error *err);
 
 /* The two ends of a write transaction: a keystore handle of its own that is in one, was compared
- * with what the tokens remember, and has the master keys loaded; and the commit that the tokens are
- * told of. The caller holds the keyring's lock and closes the handle. */
+ * with what the tokens remember, and has the master keys loaded; and the commit that is recorded
+ * (`event` as with kr_audit_commit) and that the tokens are told of. The caller holds the keyring's
+ * lock and closes the handle. */
 KR_MUST_USE enum kr_status kr_change_begin(struct kr_keyring *keyring, struct kr_keystore **ret,
                                            struct kr_error *err);
 KR_MUST_USE enum kr_status kr_change_commit(struct kr_keyring *keyring,
-                                            struct kr_keystore *keystore, struct kr_error *err);
+                                            struct kr_keystore *keystore,
+                                            const struct kr_audit_event *event,
+                                            struct kr_error *err);
 
 /* --- for steps -------------------------------------------------------------------------------- */
 

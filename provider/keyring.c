@@ -210,11 +210,16 @@ enum kr_status kr_keyring_refresh_locked(struct kr_keyring *keyring, struct kr_e
 
 enum kr_status kr_keyring_refresh(struct kr_keyring *keyring, struct kr_error *err)
 {
+    struct kr_audit_event event = {.name = "keyring-refresh"};
     KR_TRY(kr_keyring_lock(keyring, err));
+    uint32_t before = kr_keytable_versions(keyring->table);
     enum kr_status status = kr_keyring_refresh_locked(keyring, err);
+    event.keys = kr_keytable_versions(keyring->table) - before;
     if (status != KR_OK)
         keyring->refresh_errors++;
     kr_keyring_unlock(keyring);
+    if (status != KR_OK || event.keys > 0)
+        kr_audit_end(keyring->audit, &event, status == KR_OK ? NULL : err);
     return status;
 }
 
@@ -256,7 +261,7 @@ static enum kr_status connect_all(struct kr_keyring *keyring, const struct kr_co
     struct kr_keystore_options options = kr_config_keystore(config, false);
     KR_TRY(kr_keystore_open(&options, &keyring->keystore, err));
     KR_TRY(kr_config_mechanism(config, &keyring->mechanism, err));
-    KR_TRY(kr_tokens_new(config, &keyring->tokens, err));
+    KR_TRY(kr_tokens_new(config, keyring->audit, &keyring->tokens, err));
     kr_anchors_init(&keyring->anchors, &keyring->tokens, keyring->name);
     KR_TRY(kr_tokens_login(&keyring->tokens, err));
     KR_TRY(kr_keyring_load_masters(keyring, keyring->keystore, err));
@@ -290,15 +295,27 @@ static struct kr_keyring *new_keyring(const struct kr_config *config)
     return NULL;
 }
 
-enum kr_status kr_keyring_connect(const struct kr_config *config, struct kr_keyring **ret,
-                                  struct kr_error *err)
+static enum kr_status connect_audited(struct kr_keyring *keyring, const struct kr_config *config,
+                                      const char *event_name, struct kr_error *err)
+{
+    const struct kr_audit_event event = {.name = event_name};
+    KR_TRY(kr_audit_open(config, &keyring->audit, err));
+    KR_TRY(kr_audit_begin(keyring->audit, &event, err));
+    enum kr_status status = connect_all(keyring, config, err);
+    if (status != KR_OK)
+        kr_audit_end(keyring->audit, &event, err);
+    return status;
+}
+
+enum kr_status kr_keyring_connect(const struct kr_config *config, const char *event,
+                                  struct kr_keyring **ret, struct kr_error *err)
 {
     KR_TRY(kr_config_require(config, err));
     kr_secret_set_policy(config->keyring.lock_memory);
     struct kr_keyring *keyring = new_keyring(config);
     if (!keyring)
         return kr_fail_memory(err);
-    enum kr_status status = connect_all(keyring, config, err);
+    enum kr_status status = connect_audited(keyring, config, event, err);
     if (status != KR_OK) {
         kr_keyring_close(keyring);
         return status;
@@ -307,12 +324,31 @@ enum kr_status kr_keyring_connect(const struct kr_config *config, struct kr_keyr
     return KR_OK;
 }
 
+/* By which tokens keys were unwrapped, in words. */
+static void name_unwrappers(const struct kr_tokens *tokens, char *ret, size_t size)
+{
+    size_t used = 0;
+    ret[0] = '\0';
+    for (size_t i = 0; i < tokens->count && used < size; i++) {
+        struct kr_token_stats stats;
+        kr_token_get_stats(tokens->at[i], &stats);
+        if (stats.unwraps > 0)
+            used += (size_t)snprintf(ret + used, size - used, "%s%s", used ? ", " : "unwrapped by ",
+                                     kr_token_name(tokens->at[i]));
+    }
+}
+
 enum kr_status kr_keyring_open(const struct kr_config *config, struct kr_keyring **ret,
                                struct kr_error *err)
 {
     struct kr_keyring *keyring = NULL;
-    KR_TRY(kr_keyring_connect(config, &keyring, err));
+    char unwrappers[KR_TOKENS_MAX * 40];
+    KR_TRY(kr_keyring_connect(config, "keyring-open", &keyring, err));
     enum kr_status status = load_all(keyring, err);
+    name_unwrappers(&keyring->tokens, unwrappers, sizeof(unwrappers));
+    const struct kr_audit_event event = {
+        .name = "keyring-open", .detail = unwrappers, .keys = kr_keytable_versions(keyring->table)};
+    kr_audit_end(keyring->audit, &event, status == KR_OK ? NULL : err);
     if (status != KR_OK) {
         kr_keyring_close(keyring);
         return status;
@@ -328,6 +364,7 @@ void kr_keyring_close(struct kr_keyring *keyring)
     kr_watcher_stop(keyring->watcher);
     kr_keystore_close(keyring->keystore);
     kr_tokens_close(&keyring->tokens);
+    kr_audit_close(keyring->audit);
     free(keyring->master_rows);
     free(keyring->masters.keys);
     kr_keytable_free(keyring->table);
@@ -378,6 +415,7 @@ void kr_keyring_get_stats(const struct kr_keyring *keyring, struct kr_keyring_st
         .refreshes = keyring->refreshes,
         .refresh_errors = keyring->refresh_errors,
     };
+    kr_audit_get_state(keyring->audit, &ret->audit);
     for (size_t i = 0; i < keyring->tokens.count; i++) {
         ret->token_up = ret->token_up || kr_token_is_up(keyring->tokens.at[i]);
         add_stats(keyring->tokens.at[i], &ret->token);

@@ -18,6 +18,7 @@
 #include "base/config.h"
 #include "hwaccel/cipher.h"
 #include "pkcs11/token.h"
+#include "provider/audit.h"
 #include "wrap/keystore.h"
 
 struct kr_keyring;
@@ -109,9 +110,9 @@ KR_MUST_USE enum kr_status kr_keyring_check_new(const struct kr_config *config, 
                                                 struct kr_error *err);
 
 /* Opens a configured token, the first one with `name` NULL, without a keystore, not logged in, for
- * the admin tool. *ret borrows from *ret_pin; free the token first. */
+ * the admin tool. *ret borrows from `audit` and from *ret_pin; free the token first. */
 KR_MUST_USE enum kr_status kr_keyring_open_token(const struct kr_config *config, const char *name,
-                                                 struct kr_token **ret,
+                                                 struct kr_audit *audit, struct kr_token **ret,
                                                  struct kr_pin_source **ret_pin,
                                                  struct kr_error *err);
 
@@ -162,6 +163,7 @@ struct kr_keyring_stats {
     uint64_t refreshes, refresh_errors;
     bool token_up;               /* one of the tokens at least */
     struct kr_token_stats token; /* of all tokens together */
+    struct kr_audit_state audit; /* borrows from the keyring */
 };
 /* Takes no lock that a token call holds. */
 void kr_keyring_get_stats(const struct kr_keyring *keyring, struct kr_keyring_stats *ret);

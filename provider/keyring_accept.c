@@ -2,7 +2,10 @@
 /* The keyring core: an admin vouches for a keystore that the tokens remember otherwise. */
 #include "provider/change.h"
 
+#include <stdio.h>
 #include <string.h>
+
+static const char EVENT[] = "keystore-accept";
 
 static enum kr_status note_newest(const struct kr_version_row *row, void *context,
                                   struct kr_error *err)
@@ -66,6 +69,10 @@ static enum kr_status raise_file(struct kr_keyring *keyring, struct kr_keystore 
         return err->status;
     }
     KR_TRY(kr_keystore_raise_generation(keystore, highest(found), err));
+    char detail[64];
+    snprintf(detail, sizeof(detail), "from generation %llu", (unsigned long long)found->generation);
+    const struct kr_audit_event event = {.name = EVENT, .detail = detail};
+    KR_TRY(kr_audit_commit(keyring->audit, keystore, &event, err));
     KR_TRY(kr_keystore_commit(keystore, err));
     kr_anchors_replace(&keyring->anchors, keystore);
     kr_anchors_raise(&keyring->anchors, keystore);
@@ -90,12 +97,16 @@ enum kr_status kr_keyring_accept(const struct kr_config *config, kr_confirm conf
 {
     struct kr_acceptance found = {0};
     struct kr_keyring *keyring = NULL;
-    KR_TRY(kr_keyring_connect(config, &keyring, err));
+    KR_TRY(kr_keyring_connect(config, EVENT, &keyring, err));
     enum kr_status status = survey(keyring, config, &found, err);
     if (status == KR_OK && found.needed)
         status = confirm(&found, context, err);
     if (status == KR_OK && found.needed)
         status = accept(keyring, config, &found, err);
+    const struct kr_audit_event event = {
+        .name = EVENT, .detail = found.needed ? NULL : "there was nothing to accept"};
+    if (status != KR_OK || !found.needed)
+        kr_audit_end(keyring->audit, &event, status == KR_OK ? NULL : err);
     kr_keyring_close(keyring);
     if (status == KR_OK)
         *ret = found;

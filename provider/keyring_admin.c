@@ -5,17 +5,31 @@
 #include <stdio.h>
 #include <string.h>
 
-static enum kr_status run_locked(struct kr_keyring *keyring, const char *id, kr_change_step step,
-                                 void *context, struct kr_error *err)
+struct named_step {
+    const char *event; /* in the audit log */
+    kr_change_step step;
+    void *context;
+};
+
+static enum kr_status run_named(struct kr_change *change, void *context, struct kr_error *err)
 {
-    KR_TRY(kr_change_run(keyring, KR_NS_MARIADB, id, "", step, context, err));
+    const struct named_step *named = context;
+    change->audit.name = named->event;
+    return named->step(change, named->context, err);
+}
+
+static enum kr_status run_locked(struct kr_keyring *keyring, const char *id,
+                                 struct named_step *named, struct kr_error *err)
+{
+    KR_TRY(kr_change_run(keyring, KR_NS_MARIADB, id, "", run_named, named, err));
     return kr_keyring_refresh_locked(keyring, err);
 }
 
 /* Runs `step` with the keyring locked, then takes the result over. */
-static enum kr_status make_change(struct kr_keyring *keyring, uint32_t id, kr_change_step step,
-                                  void *context, struct kr_error *err)
+static enum kr_status make_change(struct kr_keyring *keyring, const char *event, uint32_t id,
+                                  kr_change_step step, void *context, struct kr_error *err)
 {
+    struct named_step named = {event, step, context};
     if (id == 0) {
         kr_fail(err, KR_USAGE, "0 is no key id");
         kr_hint(err, "key ids are 1 to 4294967295");
@@ -23,15 +37,19 @@ static enum kr_status make_change(struct kr_keyring *keyring, uint32_t id, kr_ch
     }
     char text[12];
     snprintf(text, sizeof(text), "%u", id);
+    const struct kr_audit_event audit = {.name = event, .ns = KR_NS_MARIADB, .id = text};
     KR_TRY(kr_keyring_lock(keyring, err));
-    enum kr_status status = run_locked(keyring, text, step, context, err);
+    enum kr_status status = run_locked(keyring, text, &named, err);
     kr_keyring_unlock(keyring);
+    if (status != KR_OK)
+        kr_audit_end(keyring->audit, &audit, err);
     return status;
 }
 
 /* --- a new version ---------------------------------------------------------------------------- */
 
 struct new_version {
+    const char *event;
     enum kr_cipher cipher;
     const uint8_t *import; /* NULL: random */
     size_t len;
@@ -78,7 +96,7 @@ static enum kr_status new_version(struct kr_keyring *keyring, uint32_t id, struc
 {
     if (!kr_cipher_name(new->cipher))
         return kr_fail(err, KR_USAGE, "unknown cipher number %d", (int)new->cipher);
-    KR_TRY(make_change(keyring, id, add_version, new, err));
+    KR_TRY(make_change(keyring, new->event, id, add_version, new, err));
     *ret_version = new->version;
     return KR_OK;
 }
@@ -90,15 +108,22 @@ enum kr_status kr_keyring_create_key(struct kr_keyring *keyring, uint32_t id, en
     size_t len = import ? import_len : 32;
     if (len != 16 && len != 24 && len != 32)
         return kr_fail(err, KR_USAGE, "a key to import has 16, 24 or 32 bytes, not %zu", len);
-    struct new_version new = {.cipher = cipher, .import = import, .len = len, .step = 1};
+    struct new_version new = {.event = import ? "key-import" : "key-create",
+                              .cipher = cipher,
+                              .import = import,
+                              .len = len,
+                              .step = 1};
     return new_version(keyring, id, &new, ret_version, err);
 }
 
 enum kr_status kr_keyring_rotate_key(struct kr_keyring *keyring, uint32_t id, enum kr_cipher cipher,
                                      uint32_t *ret_version, struct kr_error *err)
 {
-    struct new_version new = {
-        .cipher = cipher, .len = 32, .step = keyring->rotation_step, .must_exist = true};
+    struct new_version new = {.event = "key-rotate",
+                              .cipher = cipher,
+                              .len = 32,
+                              .step = keyring->rotation_step,
+                              .must_exist = true};
     return new_version(keyring, id, &new, ret_version, err);
 }
 
@@ -133,5 +158,6 @@ static enum kr_status set_disabled(struct kr_change *change, void *context, stru
 enum kr_status kr_keyring_set_disabled(struct kr_keyring *keyring, uint32_t id, bool disabled,
                                        struct kr_error *err)
 {
-    return make_change(keyring, id, set_disabled, &disabled, err);
+    return make_change(keyring, disabled ? "key-disable" : "key-enable", id, set_disabled,
+                       &disabled, err);
 }

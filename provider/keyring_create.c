@@ -18,6 +18,7 @@ struct creation {
     const struct kr_config *config;
     const char *adopt_uri;
     bool replace;
+    struct kr_audit *audit;
     struct kr_tokens tokens;
     struct kr_anchors anchors;
     struct kr_keystore *keystore;
@@ -124,6 +125,11 @@ static enum kr_status publish(struct creation *c, struct kr_error *err)
     return KR_OK;
 }
 
+static const char *event_name(const struct creation *c)
+{
+    return c->adopt_uri ? "master-adopt" : "master-create";
+}
+
 static enum kr_status fill_keystore(struct creation *c, struct kr_error *err)
 {
     struct kr_masters masters;
@@ -133,6 +139,14 @@ static enum kr_status fill_keystore(struct creation *c, struct kr_error *err)
     KR_TRY(kr_masters_match(c->masters, c->tokens.count, &c->tokens, &masters, err));
     enum kr_status status = seal_manifest_key(c, &masters, err);
     free(masters.keys);
+    for (size_t i = 0; i < c->tokens.count && status == KR_OK; i++) {
+        const struct kr_audit_event event = {.name = event_name(c),
+                                             .token = c->masters[i].token,
+                                             .master = c->masters[i].label,
+                                             .detail =
+                                                 kr_wrap_mechanism_name(c->masters[i].mechanism)};
+        status = kr_audit_commit(c->audit, c->keystore, &event, err);
+    }
     return status == KR_OK ? publish(c, err) : status;
 }
 
@@ -181,8 +195,10 @@ enum kr_status kr_keyring_check_new(const struct kr_config *config, bool replace
 {
     KR_TRY(kr_config_require(config, err));
     KR_TRY(refuse_existing(config, err));
+    KR_AUDIT_OWNED struct kr_audit *audit = NULL;
+    KR_TRY(kr_audit_open(config, &audit, err));
     struct creation c = {.config = config, .replace = replace};
-    KR_TRY(kr_tokens_new(config, &c.tokens, err));
+    KR_TRY(kr_tokens_new(config, audit, &c.tokens, err));
     enum kr_status status = log_in_all(&c, err);
     if (status == KR_OK)
         status = check_remembered(&c, err);
@@ -197,9 +213,16 @@ enum kr_status kr_keyring_create(const struct kr_config *config, const char *ado
     KR_TRY(kr_config_require(config, err));
     KR_TRY(refuse_existing(config, err));
     kr_secret_set_policy(config->keyring.lock_memory);
-    struct creation c = {.config = config, .adopt_uri = adopt_uri, .replace = replace};
-    KR_TRY(kr_tokens_new(config, &c.tokens, err));
+    KR_AUDIT_OWNED struct kr_audit *audit = NULL;
+    KR_TRY(kr_audit_open(config, &audit, err));
+    struct creation c = {
+        .config = config, .adopt_uri = adopt_uri, .replace = replace, .audit = audit};
+    const struct kr_audit_event event = {.name = event_name(&c)};
+    KR_TRY(kr_audit_begin(audit, &event, err));
+    KR_TRY(kr_tokens_new(config, audit, &c.tokens, err));
     enum kr_status status = create_in_tokens(&c, err);
+    if (status != KR_OK)
+        kr_audit_end(audit, &event, err);
     if (status == KR_OK) {
         memcpy(ret, c.masters, c.tokens.count * sizeof(*ret));
         *ret_count = c.tokens.count;

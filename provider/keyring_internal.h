@@ -19,6 +19,7 @@ struct kr_keyring {
     uint32_t rotation_step;
     unsigned sessions;                /* at once with each token */
     enum kr_wrap_mechanism mechanism; /* the wish for new master keys */
+    struct kr_audit *audit;           /* NULL: no log */
     struct kr_tokens tokens;
     struct kr_keytable *table;
     uint8_t *manifest_key; /* secret memory */
@@ -47,8 +48,9 @@ struct kr_envelope_context kr_keyring_context(const struct kr_keyring *keyring, 
 #define KR_NS_MANIFEST "manifest"
 struct kr_envelope_context kr_manifest_context(const char *keyring, const uint8_t *uuid);
 
-/* A keyring without keys: keystore and tokens are open, the manifest's key is known. */
-KR_MUST_USE enum kr_status kr_keyring_connect(const struct kr_config *config,
+/* A keyring without keys: keystore and tokens are open, the manifest's key is known. `event` is
+ * what the audit log says begins with it; its end is the caller's to record. */
+KR_MUST_USE enum kr_status kr_keyring_connect(const struct kr_config *config, const char *event,
                                               struct kr_keyring **ret, struct kr_error *err);
 
 /* Compares the keystore with what the tokens remember, and tells them where they are behind. The

@@ -453,7 +453,7 @@ static enum kr_status run_batch(struct batch *batch, const struct kr_rewrap_opti
 {
     uint64_t start = kr_now_ms();
     KR_TRY(read_batch(batch, err));
-    uint64_t read = kr_now_ms(), least = (read - start) * BATCH_READINGS;
+    uint64_t read = kr_now_ms(), least = options->once ? 0 : (read - start) * BATCH_READINGS;
     *ret_more = false;
     if (batch->count == 0)
         return KR_OK;

@@ -31,7 +31,7 @@ KR_MUST_USE enum kr_status kr_rewrap_survey(struct kr_keyring *keyring,
 struct kr_rewrap_options {
     unsigned threads;
     size_t batch; /* most envelopes of one batch; 0: as many as memory allows */
-    bool once;    /* one batch, not all of them */
+    bool once;    /* one batch that takes no longer than it must, not all of them */
     kr_progress_function progress;
     void *context;
 };

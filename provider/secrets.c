@@ -118,6 +118,8 @@ enum kr_status kr_secrets_open(struct kr_keyring *keyring, struct kr_secrets **r
     secrets->keyring = keyring;
     pthread_rwlock_init(&secrets->lock, NULL);
     enum kr_status status = refresh_unlocked(secrets, err);
+    const struct kr_audit_event event = {.name = "secrets-open", .keys = secrets->table.count};
+    kr_audit_end(keyring->audit, &event, status == KR_OK ? NULL : err);
     if (status != KR_OK) {
         kr_secrets_close(secrets);
         return status;
@@ -298,6 +300,7 @@ void kr_secret_names_free(struct kr_secret_name *names, size_t count)
 /* --- changing --------------------------------------------------------------------------------- */
 
 struct addition {
+    const char *event; /* in the audit log */
     enum kr_secret_form form;
     const char *type;
     const uint8_t *bytes; /* the secret, or the id of the token's key */
@@ -308,6 +311,8 @@ static enum kr_status add_secret(struct kr_change *change, void *context, struct
 {
     const struct addition *addition = context;
     uint32_t latest, version;
+    change->audit.name = addition->event;
+    change->audit.detail = form_name(addition->form);
     KR_TRY(kr_change_latest(change, &latest, err));
     if (latest != 0)
         return kr_fail(err, KR_REFUSED, "the secret '%s' exists already", change->id);
@@ -333,17 +338,37 @@ static enum kr_status add(struct kr_secrets *secrets, const char *id, const char
     return refresh(secrets, err);
 }
 
+/* Records in the audit log what failed. */
+static enum kr_status ended(const struct kr_secrets *secrets, const char *event, const char *id,
+                            const char *owner, enum kr_status status, const struct kr_error *err)
+{
+    const struct kr_audit_event failed = {
+        .name = event, .ns = KR_NS_MYSQL, .id = id, .owner = owner};
+    if (status != KR_OK)
+        kr_audit_end(secrets->keyring->audit, &failed, err);
+    return status;
+}
+
+static enum kr_status store(struct kr_secrets *secrets, const char *id, const char *owner,
+                            struct addition *addition, struct kr_error *err)
+{
+    KR_TRY(check_name(id, err));
+    KR_TRY(kr_keyring_lock(secrets->keyring, err));
+    enum kr_status status = add(secrets, id, owner, addition, err);
+    kr_keyring_unlock(secrets->keyring);
+    return ended(secrets, addition->event, id, owner, status, err);
+}
+
 enum kr_status kr_secrets_store(struct kr_secrets *secrets, const char *id, const char *owner,
                                 const char *type, const uint8_t *bytes, size_t len,
                                 struct kr_error *err)
 {
-    struct addition addition = {
-        .form = KR_SECRET_WRAPPED, .type = type, .bytes = bytes, .len = len};
-    KR_TRY(check_name(id, err));
-    KR_TRY(kr_keyring_lock(secrets->keyring, err));
-    enum kr_status status = add(secrets, id, owner, &addition, err);
-    kr_keyring_unlock(secrets->keyring);
-    return status;
+    struct addition addition = {.event = "secret-store",
+                                .form = KR_SECRET_WRAPPED,
+                                .type = type,
+                                .bytes = bytes,
+                                .len = len};
+    return store(secrets, id, owner, &addition, err);
 }
 
 static enum kr_status generate_wrapped(struct kr_secrets *secrets, const char *id,
@@ -357,7 +382,12 @@ static enum kr_status generate_wrapped(struct kr_secrets *secrets, const char *i
     if (!bytes)
         return kr_fail_memory(err);
     KR_TRY(kr_tokens_random(&secrets->keyring->tokens, bytes, len, err));
-    return kr_secrets_store(secrets, id, owner, type, bytes, len, err);
+    struct addition addition = {.event = "secret-generate",
+                                .form = KR_SECRET_WRAPPED,
+                                .type = type,
+                                .bytes = bytes,
+                                .len = len};
+    return store(secrets, id, owner, &addition, err);
 }
 
 void kr_secret_label(const char *keyring, const char *id, char ret[KR_SECRET_LABEL_SIZE])
@@ -409,9 +439,16 @@ static enum kr_status generate_locked(struct kr_secrets *secrets, const char *id
     kr_secret_label(secrets->keyring->name, id, label);
     KR_TRY(refuse_taken(secrets, id, owner, err));
     KR_TRY(kr_tokens_serving(&secrets->keyring->tokens, &token, err));
+    const struct kr_audit_event event = {.name = "secret-generate",
+                                         .token = kr_token_name(token),
+                                         .ns = KR_NS_MYSQL,
+                                         .id = id,
+                                         .owner = owner,
+                                         .detail = form_name(form)};
+    KR_TRY(kr_audit_begin(secrets->keyring->audit, &event, err));
     KR_TRY(generate_key(secrets, token, id, label, form, &object, err));
     struct addition addition = {
-        .form = form, .type = type, .bytes = object.bytes, .len = object.len};
+        .event = event.name, .form = form, .type = type, .bytes = object.bytes, .len = object.len};
     enum kr_status status =
         kr_change_run(secrets->keyring, KR_NS_MYSQL, id, owner, add_secret, &addition, err);
     if (status == KR_OK)
@@ -448,12 +485,14 @@ enum kr_status kr_secrets_generate(struct kr_secrets *secrets, const char *id, c
     KR_TRY(kr_keyring_lock(secrets->keyring, err));
     enum kr_status status = generate_locked(secrets, id, owner, type, form, err);
     kr_keyring_unlock(secrets->keyring);
+    ended(secrets, "secret-generate", id, owner, status, err);
     return status == KR_OK ? accept_generated(secrets, id, owner, err) : status;
 }
 
 static enum kr_status remove_secret(struct kr_change *change, void *context, struct kr_error *err)
 {
     (void)context;
+    change->audit.name = "secret-remove";
     return kr_keystore_destroy_key(change->keystore, change->ns, change->id, change->owner, err);
 }
 
@@ -481,7 +520,7 @@ enum kr_status kr_secrets_remove(struct kr_secrets *secrets, const char *id, con
     KR_TRY(kr_keyring_lock(secrets->keyring, err));
     enum kr_status status = remove_locked(secrets, id, owner, err);
     kr_keyring_unlock(secrets->keyring);
-    return status;
+    return ended(secrets, "secret-remove", id, owner, status, err);
 }
 
 /* --- operations in the token ------------------------------------------------------------------ */

@@ -13,7 +13,8 @@
 
 static struct kr_token_options token_options(const struct kr_config *config,
                                              const struct kr_token_config *token,
-                                             struct kr_pin_source *pin, const char *guard)
+                                             struct kr_pin_source *pin, const char *guard,
+                                             struct kr_audit *audit)
 {
     return (struct kr_token_options){
         .name = token->name,
@@ -31,18 +32,20 @@ static struct kr_token_options token_options(const struct kr_config *config,
                    .no_random = token->no_random,
                    .aes_gcm_code = token->aes_gcm_code,
                    .aes_kwp_code = token->aes_kwp_code},
+        .on_login = kr_audit_login,
+        .on_login_context = audit,
     };
 }
 
 static enum kr_status new_token(const struct kr_config *config, const struct kr_token_config *token,
-                                struct kr_token **ret, struct kr_pin_source **ret_pin,
-                                struct kr_error *err)
+                                struct kr_audit *audit, struct kr_token **ret,
+                                struct kr_pin_source **ret_pin, struct kr_error *err)
 {
     struct kr_pin_source *pin = NULL;
     if (token->pin_source)
         KR_TRY(kr_pin_source_new(token->pin_source, "user PIN of the token", &pin, err));
     char *guard = kr_keyring_guard_path(config);
-    struct kr_token_options options = token_options(config, token, pin, guard);
+    struct kr_token_options options = token_options(config, token, pin, guard, audit);
     enum kr_status status = guard ? kr_token_new(&options, ret, err) : kr_fail_memory(err);
     free(guard);
     if (status == KR_OK)
@@ -52,13 +55,13 @@ static enum kr_status new_token(const struct kr_config *config, const struct kr_
     return status;
 }
 
-enum kr_status kr_tokens_new(const struct kr_config *config, struct kr_tokens *ret,
-                             struct kr_error *err)
+enum kr_status kr_tokens_new(const struct kr_config *config, struct kr_audit *audit,
+                             struct kr_tokens *ret, struct kr_error *err)
 {
     struct kr_tokens tokens = {0};
     for (unsigned i = 0; i < config->token_count; i++) {
         enum kr_status status =
-            new_token(config, &config->tokens[i], &tokens.at[i], &tokens.pins[i], err);
+            new_token(config, &config->tokens[i], audit, &tokens.at[i], &tokens.pins[i], err);
         if (status != KR_OK) {
             if (config->token_count > 1)
                 kr_error_context(err, "token '%s'", config->tokens[i].name);
@@ -92,8 +95,8 @@ static const struct kr_token_config *find_config(const struct kr_config *config,
 }
 
 enum kr_status kr_keyring_open_token(const struct kr_config *config, const char *name,
-                                     struct kr_token **ret, struct kr_pin_source **ret_pin,
-                                     struct kr_error *err)
+                                     struct kr_audit *audit, struct kr_token **ret,
+                                     struct kr_pin_source **ret_pin, struct kr_error *err)
 {
     const struct kr_token_config *chosen = find_config(config, name, err);
     struct kr_token *token = NULL;
@@ -101,7 +104,7 @@ enum kr_status kr_keyring_open_token(const struct kr_config *config, const char 
     struct kr_token_info info;
     if (!chosen)
         return err->status;
-    KR_TRY(new_token(config, chosen, &token, &pin, err));
+    KR_TRY(new_token(config, chosen, audit, &token, &pin, err));
     enum kr_status status = kr_token_get_info(token, &info, err);
     if (status != KR_OK) {
         kr_token_close(token);
@@ -123,11 +126,13 @@ static enum kr_status first_of(const struct kr_tokens *tokens, token_use use, vo
                                struct kr_token **ret, struct kr_error *err)
 {
     struct kr_error first = KR_ERROR_INIT;
+    bool tried[KR_TOKENS_MAX] = {false};
     for (int worth = 1; worth >= 0; worth--) {
         for (size_t i = 0; i < tokens->count; i++) {
             struct kr_error why = KR_ERROR_INIT;
-            if (kr_token_worth_trying(tokens->at[i]) != worth)
+            if (tried[i] || kr_token_worth_trying(tokens->at[i]) != worth)
                 continue;
+            tried[i] = true;
             if (use(tokens->at[i], context, &why) == KR_OK) {
                 *ret = tokens->at[i];
                 return KR_OK;

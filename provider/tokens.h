@@ -7,6 +7,7 @@
 #define P11K_PROVIDER_TOKENS_H
 
 #include "base/config.h"
+#include "provider/audit.h"
 #include "wrap/envelope.h"
 #include "wrap/keystore.h"
 
@@ -16,9 +17,9 @@ struct kr_tokens {
     struct kr_pin_source *pins[KR_TOKENS_MAX];
 };
 
-/* None is asked for yet. On failure *ret is empty. */
-KR_MUST_USE enum kr_status kr_tokens_new(const struct kr_config *config, struct kr_tokens *ret,
-                                         struct kr_error *err);
+/* None is asked for yet. On failure *ret is empty. Logins go to `audit`, which outlives them. */
+KR_MUST_USE enum kr_status kr_tokens_new(const struct kr_config *config, struct kr_audit *audit,
+                                         struct kr_tokens *ret, struct kr_error *err);
 void kr_tokens_close(struct kr_tokens *tokens);
 
 /* Logs in to each token that is worth trying; KR_OK when one serves, else what the first said. */
@@ -50,7 +51,8 @@ struct kr_token *kr_master_token(const struct kr_master_row *rows, size_t count,
 
 /* The keystore's master keys with their tokens: current ones first, in the order of the tokens. A
  * master key that its token lacks or refuses is an error with a single token, and is logged with
- * several; an old one that is gone is only logged. *ret->keys is malloc'ed; the tokens are borrowed. */
+ * several; an old one that is gone is only logged. *ret->keys is malloc'ed; the tokens are
+ * borrowed. */
 KR_MUST_USE enum kr_status kr_masters_match(const struct kr_master_row *rows, size_t count,
                                             const struct kr_tokens *tokens, struct kr_masters *ret,
                                             struct kr_error *err);

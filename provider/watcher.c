@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
  * The watcher: one thread per keyring that takes over what other processes commit, and looks at the
- * token now and then so that its state is known before somebody needs it.
+ * token now and then so that its state is known before somebody needs it. It also brings envelopes
+ * up to date when a token comes back.
  */
-#include "provider/keyring_internal.h"
+#include "provider/sync.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -63,12 +64,24 @@ static void probe_tokens(const struct kr_tokens *tokens, struct trouble *trouble
     }
 }
 
+static void sync_envelopes(struct kr_keyring *keyring, struct kr_sync *sync,
+                           struct trouble *trouble)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    bool tried = false;
+    enum kr_status status = kr_sync_step(sync, keyring, &tried, &err);
+    if (tried)
+        report(trouble, status, &err);
+}
+
 static void *watch(void *arg)
 {
     struct kr_watcher *watcher = arg;
     const struct kr_tokens *tokens = &watcher->keyring->tokens;
     struct trouble refresh = {"taking over changes of the keystore", false};
+    struct trouble rewrap = {"wrapping envelopes anew", false};
     struct trouble token[KR_TOKENS_MAX];
+    struct kr_sync sync = {0};
     uint64_t next_probe = 0;
     for (size_t i = 0; i < tokens->count; i++) {
         token[i].now = false;
@@ -77,6 +90,7 @@ static void *watch(void *arg)
     while (sleep_interval(watcher)) {
         struct kr_error err = KR_ERROR_INIT;
         report(&refresh, kr_keyring_refresh(watcher->keyring, &err), &err);
+        sync_envelopes(watcher->keyring, &sync, &rewrap);
         if (kr_now_ms() < next_probe)
             continue;
         probe_tokens(tokens, token);

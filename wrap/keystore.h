@@ -125,6 +125,10 @@ KR_MUST_USE enum kr_status kr_keystore_set_manifest_envelope(struct kr_keystore 
 KR_MUST_USE enum kr_status kr_keystore_get_manifest_envelope(struct kr_keystore *keystore,
                                                              uint8_t **ret, size_t *ret_len,
                                                              struct kr_error *err);
+/* Of a write transaction: its commit makes the next one. */
+KR_MUST_USE enum kr_status kr_keystore_get_generation(struct kr_keystore *keystore, int64_t *ret,
+                                                      struct kr_error *err);
+
 /* The newest record of the audit log that is known, so that its records cannot be removed or
  * written anew unseen; `get` says what is in the file, verified or not. A new keystore has the
  * number 0. */

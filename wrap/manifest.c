@@ -214,6 +214,12 @@ enum kr_status kr_keystore_get_manifest_envelope(struct kr_keystore *keystore, u
     return KR_OK;
 }
 
+enum kr_status kr_keystore_get_generation(struct kr_keystore *keystore, int64_t *ret,
+                                          struct kr_error *err)
+{
+    return kr_sql_integer(&keystore->sql, "SELECT generation FROM manifest", ret, err);
+}
+
 enum kr_status kr_keystore_set_audit_head(struct kr_keystore *keystore,
                                           const struct kr_audit_head *head, struct kr_error *err)
 {

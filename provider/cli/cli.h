@@ -199,6 +199,7 @@ void cli_progress_end(struct cli_progress *progress);
 struct cli_token {
     struct kr_token *token;
     struct kr_pin_source *pin; /* NULL when none is configured */
+    struct kr_audit *audit;    /* NULL when no log is configured */
     struct kr_token_info info;
 };
 void cli_token_cleanup(struct cli_token *token);

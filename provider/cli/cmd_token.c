@@ -254,11 +254,14 @@ enum kr_status cli_run_token_unguard(struct cli *cli, struct kr_error *err)
     }
     kr_token_guard_id(&token.info, token_id);
     char *path = kr_keyring_guard_path(cli->config);
-    enum kr_status status =
-        path ? kr_pin_guard_clear(path, token_id, cli->config->keyring.lock_timeout_ms, &cleared,
-                                  err)
-             : kr_fail_memory(err);
+    const struct kr_audit_event event = {.name = "token-unguard",
+                                         .token = cli->config->tokens[0].name};
+    enum kr_status status = path ? kr_audit_begin(token.audit, &event, err) : kr_fail_memory(err);
+    if (status == KR_OK)
+        status =
+            kr_pin_guard_clear(path, token_id, cli->config->keyring.lock_timeout_ms, &cleared, err);
     free(path);
+    kr_audit_end(token.audit, &event, status == KR_OK ? NULL : err);
     KR_TRY(status);
     CLI_JSON result = json_pack("{s:b}", "cleared", cleared);
     if (!cli_print_json(cli, result))

@@ -129,6 +129,7 @@ static void log_config(const struct kr_config *config)
 
 enum kr_status cli_load_config(struct cli *cli, struct kr_error *err)
 {
+    kr_audit_remember_user();
     KR_TRY(kr_config_load(cli->values[OPT_CONFIG], &cli->config, err));
     KR_TRY(apply_options(cli, err));
     kr_secret_set_policy(cli->config->keyring.lock_memory);

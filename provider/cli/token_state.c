@@ -10,11 +10,13 @@ void cli_token_cleanup(struct cli_token *token)
 {
     kr_token_close(token->token);
     kr_pin_source_free(token->pin);
+    kr_audit_close(token->audit);
 }
 
 enum kr_status cli_open_token(struct cli *cli, struct cli_token *ret, struct kr_error *err)
 {
-    KR_TRY(kr_keyring_open_token(cli->config, NULL, &ret->token, &ret->pin, err));
+    KR_TRY(kr_audit_open(cli->config, &ret->audit, err));
+    KR_TRY(kr_keyring_open_token(cli->config, NULL, ret->audit, &ret->token, &ret->pin, err));
     return kr_token_get_info(ret->token, &ret->info, err);
 }
 

@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "pkcs11/anchor.h"
+#include "pkcs11/resident.h"
 #include "raw.h"
 
 enum { RUNS = 5, RUN_NS = 50 * 1000000, CALLERS = 8, SESSIONS = 256 };
@@ -217,6 +218,34 @@ static json_t *try_anchor(struct kr_token *token)
     return use_anchor(token, &err) == KR_OK ? json_pack("{s:b}", "works", 1) : refusal(&err);
 }
 
+/* A key as MySQL's binary log or InnoDB uses one in the token. */
+static enum kr_status use_resident(struct kr_token *token, enum kr_resident_mode mode,
+                                   struct kr_error *err)
+{
+    const uint8_t iv[16] = {1}, plain[KR_RESIDENT_BYTES_MAX] = {2};
+    uint8_t text[KR_RESIDENT_BYTES_MAX];
+    struct kr_object_id id;
+
+    KR_TRY(kr_resident_generate(token, "matrix", mode, &id, err));
+    for (int step = 0; step < 2; step++)
+        KR_TRY(kr_resident_crypt(token, &id, mode, step == 0, mode == KR_RESIDENT_CBC ? iv : NULL,
+                                 step == 0 ? plain : text, sizeof(text), text, err));
+    KR_TRY(kr_master_destroy(token, &id, err));
+    if (memcmp(text, plain, sizeof(text)) != 0)
+        return kr_fail(err, KR_INTEGRITY, "a block came back changed");
+    return KR_OK;
+}
+
+static json_t *try_resident(struct kr_token *token)
+{
+    struct kr_error err = KR_ERROR_INIT;
+
+    if (use_resident(token, KR_RESIDENT_ECB, &err) == KR_OK &&
+        use_resident(token, KR_RESIDENT_CBC, &err) == KR_OK)
+        return json_pack("{s:b}", "works", 1);
+    return refusal(&err);
+}
+
 static json_t *describe(struct kr_token *token)
 {
     struct kr_error err = KR_ERROR_INIT;
@@ -263,6 +292,7 @@ static void with_our_code(const struct kr_token_options *options, json_t *result
     json_object_set_new(result, "mechanisms", try_mechanisms(token));
     json_object_set_new(result, "chosen", choose(token, ret_master));
     json_object_set_new(result, "anchor", try_anchor(token));
+    json_object_set_new(result, "resident", try_resident(token));
     require(kr_token_random(token, random, sizeof(random), &err), &err);
     kr_token_close(token);
 }

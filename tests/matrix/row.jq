@@ -2,14 +2,16 @@
 # Rows of the tables in docs/TOKENS.md for one token, from what tests/matrix/matrix found.
 def list: if length == 0 then "none" else join(", ") end;
 def rounded: if . >= 1000 then . / 100 | round * 100 else round end;
+def yes_or_no: if . then "yes" else "no" end;
 def by_mechanism(f): .mechanisms | to_entries[] | f;
 
 def structure: [
   $token,
   ([by_mechanism(select(.value.works) | .key)] | list),
   .chosen // "refused",
-  (if .anchor.works then "yes" else "no" end),
-  (if .random then "yes" else "no" end),
+  (.resident.works | yes_or_no),
+  (.anchor.works | yes_or_no),
+  (.random | yes_or_no),
   (if .sessions >= 256 then "256 or more" else .sessions end),
   ([.attacks // {} | to_entries[] | select(.value.refused | not) | .key] | list),
   $options];

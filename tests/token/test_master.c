@@ -160,8 +160,10 @@ static void goes_on_after_an_operation_that_was_left_active(void **state)
     (void)state;
     assert_ok(kr_master_wrap(token, &master.id, KR_WRAP_AES_GCM, key, wrapped, &len, &err));
     mock_rules("fail C_Decrypt 0x%lx 1 1\n", CKR_ENCRYPTED_DATA_INVALID);
+    wrapped[len - 1] ^= 1;
     assert_int_equal(kr_master_unwrap(token, &master.id, KR_WRAP_AES_GCM, wrapped, len, key, &err),
                      KR_INTEGRITY);
+    wrapped[len - 1] ^= 1;
     assert_ok(kr_master_unwrap(token, &master.id, KR_WRAP_AES_GCM, wrapped, len, key, &err));
     mock_rules("fail C_Encrypt 0x%lx\nfail C_WrapKey 0x%lx\nfail C_Sign 0x%lx\n",
                CKR_MECHANISM_INVALID, CKR_MECHANISM_INVALID, CKR_MECHANISM_INVALID);

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { THREADS = 16, TIMEOUT_MS = 20000 };
@@ -317,6 +318,33 @@ static void a_failure_is_no_lost_token(void **state)
     kr_token_close(token);
 }
 
+/* Nor does one answer to a good wrap damn it, nor many: the token must show that it works. */
+static void a_failure_is_no_damage(void **state)
+{
+    uint8_t key[KR_SEALING_KEY_BYTES] = {1}, wrapped[KR_WRAPPED_MAX];
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_token_options options = check_options(&f, P11K_MOCK, 500);
+    struct kr_token *token = NULL;
+    size_t len = 0;
+
+    (void)state;
+    assert_ok(kr_token_open(&options, &token, &err));
+    assert_ok(kr_master_wrap(token, &master_id, KR_WRAP_AES_GCM, key, wrapped, &len, &err));
+    mock_rules("fail C_Decrypt 0x%lx 1 1\n", CKR_GENERAL_ERROR);
+    assert_ok(kr_master_unwrap(token, &master_id, KR_WRAP_AES_GCM, wrapped, len, key, &err));
+    mock_rules("fail C_Decrypt 0x%lx 1 1\n", CKR_ENCRYPTED_DATA_INVALID);
+    assert_ok(kr_master_unwrap(token, &master_id, KR_WRAP_AES_GCM, wrapped, len, key, &err));
+    mock_rules("fail C_Decrypt 0x%lx\n", CKR_GENERAL_ERROR);
+    assert_int_equal(kr_master_unwrap(token, &master_id, KR_WRAP_AES_GCM, wrapped, len, key, &err),
+                     KR_TOKEN_UNAVAILABLE);
+    mock_rules("%s", "");
+    wrapped[len - 1] ^= 1;
+    assert_int_equal(kr_master_unwrap(token, &master_id, KR_WRAP_AES_GCM, wrapped, len, key, &err),
+                     KR_INTEGRITY);
+    assert_ok(round_trip(token, 0, &err));
+    kr_token_close(token);
+}
+
 /* New handles are asked for once, whoever meets an old one. */
 static void searches_again_for_all(void **state)
 {
@@ -386,6 +414,78 @@ static void survives_a_restart_by_others(void **state)
     kr_token_close(token);
     p11->C_Finalize(NULL);
     dlclose(handle);
+}
+
+/* A server that forks (--daemonize) after it used the token: the child has workers and sessions
+ * of its own (SoftHSM2 lets it inherit the login), and the parent keeps its own. */
+static int use_after_fork(void *argument)
+{
+    struct kr_token *token = argument;
+
+    MUST(stats_of(token).sessions == 0);
+    work_together(token, 8, 2);
+    MUST(stats_of(token).sessions >= 1 && stats_of(token).sessions <= 4);
+    kr_token_close(token);
+    return 0;
+}
+
+__attribute__((unused)) static void works_on_both_sides_of_a_fork(void **state)
+{
+    struct kr_token *token = open_busy_pool(4);
+    int codes[2];
+
+    (void)state;
+    check_together(2, use_after_fork, token, codes);
+    assert_int_equal(codes[0], 0);
+    assert_int_equal(codes[1], 0);
+    work_together(token, 8, 2);
+    assert_int_equal(stats_of(token).logins, 1);
+    assert_int_equal(stats_of(token).errors, 0);
+    kr_token_close(token);
+}
+
+/* A process that ends without closing anything, one call still in the module, whose destructors run
+ * then: in an address space of its own. */
+static int end_abruptly(void)
+{
+    struct kr_token_options options = {.module = getenv("P11K_TEST_MODULE"),
+                                       .uri = getenv("P11K_TEST_URI"),
+                                       .guard_path = getenv("P11K_TEST_GUARD"),
+                                       .timeout_ms = 300,
+                                       .lock_timeout_ms = TIMEOUT_MS,
+                                       .sessions = 4};
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_token *token = NULL;
+    uint8_t bytes[16];
+
+    options.pin = check_pin_source(getenv("P11K_TEST_PIN_SOURCE"));
+    MUST(kr_token_open(&options, &token, &err) == KR_OK);
+    MUST(kr_token_login(token, &err) == KR_OK);
+    mock_rules("hang C_GenerateRandom\n");
+    MUST(kr_token_random(token, bytes, sizeof(bytes), &err) == KR_TOKEN_UNAVAILABLE);
+    MUST(kr_token_login(token, &err) == KR_OK);
+    return 0;
+}
+
+static void ends_well_when_nothing_is_closed(void **state)
+{
+    char source[400];
+    pid_t child;
+    int status;
+
+    (void)state;
+    snprintf(source, sizeof(source), "file:%s", f.pin_file);
+    setenv("P11K_TEST_PIN_SOURCE", source, 1);
+    setenv("P11K_TEST_MODULE", P11K_MOCK, 1);
+    setenv("P11K_TEST_URI", f.uri, 1);
+    setenv("P11K_TEST_GUARD", f.guard, 1);
+    child = fork();
+    if (child == 0) {
+        execl("/proc/self/exe", "test_pool", "end", NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
 }
 
 /* --- PINs ---------------------------------------------------------------------------------------
@@ -518,8 +618,12 @@ static void stays_flat(void **state)
 
 #define TEST(name) cmocka_unit_test_setup(name, fresh)
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argv;
+    if (argc > 1)
+        return end_abruptly();
+
     const struct CMUnitTest tests[] = {
         TEST(works_in_parallel),
         TEST(keeps_to_what_the_token_has),
@@ -528,9 +632,14 @@ int main(void)
         TEST(rebuilds_once_for_all),
         TEST(waits_for_a_token_together),
         TEST(a_failure_is_no_lost_token),
+        TEST(a_failure_is_no_damage),
         TEST(searches_again_for_all),
         TEST(one_hung_call_holds_up_nobody),
         TEST(survives_a_restart_by_others),
+#ifndef __SANITIZE_THREAD__ /* it cannot follow threads that start after a fork */
+        TEST(works_on_both_sides_of_a_fork),
+#endif
+        TEST(ends_well_when_nothing_is_closed),
         TEST(a_wrong_pin_is_tried_once),
         TEST(one_of_several_does_not_wait),
         TEST(survives_random_faults),

@@ -207,7 +207,7 @@ static void a_token_without_data_objects_still_serves(void **state)
     struct kr_token *token;
     struct kr_pin_source *pin;
     (void)state;
-    assert_ok(kr_keyring_open_token(f.config, NULL, &token, &pin, &err));
+    assert_ok(kr_keyring_open_token(f.config, NULL, NULL, &token, &pin, &err));
     assert_ok(kr_anchor_remove(token, "p11keyring:test:generation", &err));
     kr_token_close(token);
     kr_pin_source_free(pin);
@@ -249,7 +249,7 @@ static void many_writers_leave_the_highest_generation(void **state)
     check_together(WRITERS, make_keys, NULL, codes);
     for (int i = 0; i < WRITERS; i++)
         assert_int_equal(codes[i], 0);
-    assert_ok(kr_keyring_connect(f.config, &keyring, &err));
+    assert_ok(kr_keyring_connect(f.config, "test", &keyring, &err));
     assert_ok(kr_anchors_read(&keyring->anchors, &err));
     assert_ok(kr_keystore_verify(keyring->keystore, &err));
     if (KR_GUARDED)

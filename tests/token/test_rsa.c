@@ -84,6 +84,17 @@ static size_t count_keys(void)
     return count;
 }
 
+static void reconnect(void)
+{
+    struct kr_token_options options = check_options(&f, P11K_MOCK, 20000);
+    struct kr_error err = KR_ERROR_INIT;
+
+    mock_rules("%s", "");
+    kr_token_close(token);
+    token = NULL;
+    assert_ok(kr_token_open(&options, &token, &err));
+}
+
 /* --- the key ------------------------------------------------------------------------------------
  */
 
@@ -244,13 +255,16 @@ static void wraps_and_unwraps(void **state)
     uint8_t key[KR_SEALING_KEY_BYTES], back[KR_SEALING_KEY_BYTES], wrapped[KR_WRAPPED_MAX];
     uint8_t again[KR_WRAPPED_MAX];
     struct kr_error err = KR_ERROR_INIT;
+    uint64_t reads;
 
     (void)state;
     wrap(key, wrapped);
+    reads = mock_calls("C_GetAttributeValue"); /* the public key is known from now on */
     wrap(back, again);
     assert_memory_not_equal(wrapped + 2, again + 2, 384);
     assert_ok(unwrap(wrapped, back, &err));
     assert_memory_equal(key, back, sizeof(key));
+    assert_int_equal(mock_calls("C_GetAttributeValue"), reads);
 }
 
 /* What does not bear the signature never reaches the token's RSA. */
@@ -363,9 +377,14 @@ static void refuses_a_wrap_made_with_the_public_key(void **state)
     }
 }
 
-/* As on a token whose private keys do not tell their modulus. */
+/* As on a token whose private keys do not tell their modulus: a new connection, which has not read
+ * it yet. */
 static void hide_modulus(void)
 {
+    struct kr_error err = KR_ERROR_INIT;
+
+    reconnect();
+    assert_ok(kr_master_find(token, &master.id, &master, &err));
     mock_rules("fail C_GetAttributeValue 0x%lx 1 1\n", CKR_ATTRIBUTE_TYPE_INVALID);
 }
 
@@ -402,7 +421,7 @@ static void a_swapped_public_key_object_gets_nothing(void **state)
     forge(key, forged);
     swap_public_object();
 
-    mock_rules("%s", ""); /* the private key tells the modulus: nobody asks the public one */
+    reconnect(); /* the private key tells the modulus: nobody asks the public one */
     assert_ok(unwrap(wrapped, back, &err));
     wrap(key, wrapped);
     hide_modulus();

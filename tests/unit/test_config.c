@@ -37,6 +37,7 @@ static void every_option_is_read(void **state)
                   "  name = main.1\n"
                   "\tkeystore = /var/lib/k s.db\n"
                   "lock-timeout = 7s\npoll-interval = 250\nlock-memory = require\n"
+                  "audit-log = /var/log/a u.log\naudit-policy = require\n"
                   "[mariadb]\ncipher = aes-ctr\nrotation-step = 5\nauto-create = yes\n"
                   "[mysql]\nmaster-keys = wrapped\nserver-versions = 8.4.3-8.4.7, 9.6\n"
                   "unverified-server = wrapped\n"
@@ -51,6 +52,8 @@ static void every_option_is_read(void **state)
     assert_int_equal(config->keyring.lock_timeout_ms, 7000);
     assert_int_equal(config->keyring.poll_ms, 250);
     assert_int_equal(config->keyring.lock_memory, KR_LOCK_REQUIRE);
+    assert_string_equal(config->keyring.audit_log, "/var/log/a u.log");
+    assert_true(config->keyring.audit_required);
     assert_string_equal(config->mariadb.cipher, "aes-ctr");
     assert_int_equal(config->mariadb.rotation_step, 5);
     assert_true(config->mariadb.auto_create);
@@ -101,6 +104,8 @@ static void defaults_are_as_documented(void **state)
     assert_int_equal(config->keyring.lock_timeout_ms, 5000);
     assert_int_equal(config->keyring.poll_ms, 500);
     assert_int_equal(config->keyring.lock_memory, KR_LOCK_WARN);
+    assert_null(config->keyring.audit_log);
+    assert_false(config->keyring.audit_required);
     assert_string_equal(config->mariadb.cipher, "aes-cbc");
     assert_int_equal(config->mariadb.rotation_step, 2);
     assert_false(config->mariadb.auto_create);
@@ -154,6 +159,9 @@ static const struct mistake {
     {"[keyring]\nlock-timeout = 18446744073709551626\n", ":2: lock-timeout is not", "ms or s"},
     {"[keyring]\nlock-timeout = 999999999s\n", ":2: lock-timeout is not", "ms or s"},
     {"[keyring]\npoll-interval = 1m\n", ":2: poll-interval is not a time", "500ms"},
+    {"[keyring]\naudit-log = audit.log\n", ":2: audit-log is not a full path", "the word syslog"},
+    {"[keyring]\naudit-policy = yes\n", ":2: audit-policy has a value that is not",
+     "warn, require"},
     {"[keyring]\nlock-memory = yes\n", ":2: lock-memory has a value that is not", "warn, require"},
     {"[mariadb]\ncipher = aes-gcm\n", ":2: cipher has a value", "cipher: aes-cbc, aes-ctr"},
     {"[mariadb]\nrotation-step = 0\n", ":2: rotation-step is not a number from 1 to 65535", "= 2"},
@@ -352,12 +360,13 @@ static void the_example_is_true(void **state)
             all[kept++] = text[i];
     }
     KR_CONFIG_OWNED struct kr_config *with_all = load_good(all);
-    assert_int_equal(switched_on, 19);
+    assert_int_equal(switched_on, 21);
     KR_CONFIG_OWNED struct kr_config *defaults = load_good("");
     assert_string_equal(with_all->keyring.name, defaults->keyring.name);
     assert_int_equal(with_all->keyring.lock_timeout_ms, defaults->keyring.lock_timeout_ms);
     assert_int_equal(with_all->keyring.poll_ms, defaults->keyring.poll_ms);
     assert_int_equal(with_all->keyring.lock_memory, defaults->keyring.lock_memory);
+    assert_int_equal(with_all->keyring.audit_required, defaults->keyring.audit_required);
     assert_string_equal(with_all->mariadb.cipher, defaults->mariadb.cipher);
     assert_int_equal(with_all->mariadb.rotation_step, defaults->mariadb.rotation_step);
     assert_int_equal(with_all->mariadb.auto_create, defaults->mariadb.auto_create);
