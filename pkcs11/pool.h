@@ -68,7 +68,7 @@ bool kr_pool_leave(struct kr_seat *seat, enum kr_loss lost);
  * has to wait for. `may_wait`: an operation with keys may wait for a token that went away. */
 enum kr_need { KR_NEED_SESSION, KR_NEED_LOGIN };
 KR_MUST_USE enum kr_status kr_pool_run(struct kr_pool *pool, enum kr_need need, bool may_wait,
-                                       struct kr_job *job, unsigned timeout_ms, bool *ret_hung,
+                                       struct kr_job *job, unsigned timeout_ms,
                                        struct kr_error *err);
 
 /* Whether there was a connection once. */

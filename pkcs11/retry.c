@@ -157,8 +157,7 @@ static void pause_before_next(const struct trial *t)
 }
 
 enum kr_status kr_pool_run(struct kr_pool *pool, enum kr_need need, bool may_wait,
-                           struct kr_job *job, unsigned timeout_ms, bool *ret_hung,
-                           struct kr_error *err)
+                           struct kr_job *job, unsigned timeout_ms, struct kr_error *err)
 {
     struct trial t = {
         .deadline = kr_now_ms() + timeout_ms,
@@ -170,6 +169,5 @@ enum kr_status kr_pool_run(struct kr_pool *pool, enum kr_need need, bool may_wai
         pause_before_next(&t);
         status = attempt(pool, &t, need, job, err);
     }
-    *ret_hung = t.hung;
     return status;
 }

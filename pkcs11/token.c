@@ -84,7 +84,9 @@ static void remove_token(struct kr_token *t)
 /* --- running a job ------------------------------------------------------------------------------
  */
 
-static uint64_t back_off_ms(const struct kr_token *t, unsigned failures, bool hung)
+/* A token that hangs, or is slow to fail, is left alone for longer than a server's watcher takes to
+ * find out that it still does: so that nobody else waits for it again. */
+static uint64_t back_off_ms(unsigned failures, uint64_t took_ms)
 {
     uint64_t ms = BACK_OFF_MS;
 
@@ -92,7 +94,7 @@ static uint64_t back_off_ms(const struct kr_token *t, unsigned failures, bool hu
         ms *= 2;
     if (ms > BACK_OFF_MAX_MS)
         ms = BACK_OFF_MAX_MS;
-    return hung && ms < t->options.timeout_ms ? t->options.timeout_ms : ms;
+    return ms > 3 * took_ms ? ms : 3 * took_ms;
 }
 
 static void set_state(struct kr_token *t, enum state state, uint64_t wait_ms)
@@ -101,7 +103,7 @@ static void set_state(struct kr_token *t, enum state state, uint64_t wait_ms)
     __atomic_store_n(&t->state, state, __ATOMIC_RELEASE);
 }
 
-static void note_outcome(struct kr_token *t, enum kr_status status, bool hung)
+static void note_outcome(struct kr_token *t, enum kr_status status, uint64_t took_ms)
 {
     unsigned failures;
 
@@ -112,7 +114,7 @@ static void note_outcome(struct kr_token *t, enum kr_status status, bool hung)
         __atomic_store_n(&t->state, UP, __ATOMIC_RELEASE);
     } else if (status == KR_TOKEN_UNAVAILABLE) {
         failures = __atomic_add_fetch(&t->failures, 1, __ATOMIC_RELAXED);
-        set_state(t, DOWN, back_off_ms(t, failures, hung));
+        set_state(t, DOWN, back_off_ms(failures, took_ms));
     } else if (status == KR_AUTH) {
         set_state(t, PIN_REFUSED, PIN_BACK_OFF_MS);
     }
@@ -121,11 +123,11 @@ static void note_outcome(struct kr_token *t, enum kr_status status, bool hung)
 enum kr_status kr_token_run(struct kr_token *t, enum kr_need need, struct kr_job *job,
                             struct kr_error *err)
 {
-    bool hung = false;
-    enum kr_status status = kr_pool_run(t->pool, need, !t->options.one_of_several, job,
-                                        t->options.timeout_ms, &hung, err);
+    const uint64_t start = kr_now_ms();
+    enum kr_status status =
+        kr_pool_run(t->pool, need, !t->options.one_of_several, job, t->options.timeout_ms, err);
 
-    note_outcome(t, status, hung);
+    note_outcome(t, status, t->options.one_of_several ? kr_now_ms() - start : 0);
     return status;
 }
 

@@ -13,7 +13,8 @@ static enum kr_status begin(struct kr_keyring *keyring, struct kr_keystore *keys
     KR_TRY(kr_keystore_set_manifest_key(keystore, keyring->manifest_key, err));
     KR_TRY(kr_keystore_begin_write(keystore, err));
     KR_TRY(kr_anchors_check(&keyring->anchors, keystore, err));
-    return kr_keyring_load_masters(keyring, keystore, err);
+    KR_TRY(kr_keyring_load_masters(keyring, keystore, err));
+    return kr_keyring_prove_masters(keyring, keystore, err);
 }
 
 enum kr_status kr_change_begin(struct kr_keyring *keyring, struct kr_keystore **ret,

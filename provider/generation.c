@@ -100,33 +100,37 @@ static enum kr_status read_one(struct kr_token *token, const char *label, struct
     else if (status == KR_NOT_FOUND)
         anchor->state = KR_ANCHOR_NONE;
     else
-        return status;
-    return KR_OK;
+        kr_error_context(err, "token '%s'", kr_token_name(token));
+    return anchor->state == KR_ANCHOR_NOT_ASKED ? status : KR_OK;
+}
+
+/* The tokens that are up, or the others. */
+static bool ask(struct kr_anchors *anchors, bool up, struct kr_error *first)
+{
+    bool answered = false;
+    for (size_t i = 0; i < anchors->tokens->count && first->status != KR_INTEGRITY; i++) {
+        struct kr_token *token = anchors->tokens->at[i];
+        struct kr_anchor *anchor = &anchors->at[i];
+        struct kr_error why = KR_ERROR_INIT;
+        if (kr_token_is_up(token) != up)
+            continue;
+        if (anchor->state == KR_ANCHOR_REFUSED ||
+            read_one(token, anchors->label, anchor, &why) == KR_OK)
+            answered = true;
+        else if (first->status == KR_OK || why.status == KR_INTEGRITY)
+            *first = why;
+    }
+    return answered;
 }
 
 enum kr_status kr_anchors_read(struct kr_anchors *anchors, struct kr_error *err)
 {
     struct kr_error first = KR_ERROR_INIT;
-    bool answered = false;
-    for (size_t i = 0; i < anchors->tokens->count; i++) {
-        struct kr_token *token = anchors->tokens->at[i];
-        struct kr_anchor *anchor = &anchors->at[i];
-        struct kr_error why = KR_ERROR_INIT;
-        if (anchor->state == KR_ANCHOR_REFUSED) {
-            answered = true;
-            continue;
-        }
-        anchor->state = KR_ANCHOR_NOT_ASKED;
-        if (!kr_token_is_up(token))
-            continue;
-        if (read_one(token, anchors->label, anchor, &why) == KR_OK)
-            answered = true;
-        else if (first.status == KR_OK || why.status == KR_INTEGRITY)
-            first = why;
-        if (first.status == KR_INTEGRITY)
-            break;
-    }
-    if (first.status == KR_OK || (answered && first.status != KR_INTEGRITY))
+    for (size_t i = 0; i < anchors->tokens->count; i++)
+        if (anchors->at[i].state != KR_ANCHOR_REFUSED)
+            anchors->at[i].state = KR_ANCHOR_NOT_ASKED;
+    bool answered = ask(anchors, true, &first) || ask(anchors, false, &first);
+    if (answered && first.status != KR_INTEGRITY)
         return KR_OK;
     *err = first;
     return err->status;

@@ -33,8 +33,8 @@ struct kr_anchors {
 void kr_anchors_init(struct kr_anchors *anchors, const struct kr_tokens *tokens,
                      const char *keyring);
 
-/* Asks each token that is up. KR_INTEGRITY for an anchor that makes no sense; what the first token
- * said when none answers. */
+/* Asks each token that is up; the others when none of those answers. KR_INTEGRITY for an anchor
+ * that makes no sense; what the first token said when none answers. */
 KR_MUST_USE enum kr_status kr_anchors_read(struct kr_anchors *anchors, struct kr_error *err);
 
 /* KR_INTEGRITY when one of the anchors read is of another keystore, or newer than what `keystore`

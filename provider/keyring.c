@@ -271,6 +271,7 @@ static enum kr_status connect_all(struct kr_keyring *keyring, const struct kr_co
 static enum kr_status load_all(struct kr_keyring *keyring, struct kr_error *err)
 {
     KR_TRY(kr_keyring_check_generation(keyring, err));
+    KR_TRY(kr_keyring_prove_masters(keyring, keyring->keystore, err));
     KR_TRY(kr_keystore_change_counter(keyring->keystore, &keyring->seen_change, err));
     return load_new(keyring, err);
 }

@@ -31,6 +31,9 @@ struct kr_keyring {
     size_t master_count;
     struct kr_masters masters;
     uint64_t masters_version; /* counts the changes of `masters` */
+    struct kr_proof {
+        uint64_t connection, masters_version;
+    } proofs[KR_TOKENS_MAX]; /* by token: when its master keys were proven */
     struct kr_anchors anchors;
     uint64_t seen_change;
 
@@ -57,6 +60,13 @@ KR_MUST_USE enum kr_status kr_keyring_connect(const struct kr_config *config, co
  * caller holds the lock, if others can have it. */
 KR_MUST_USE enum kr_status kr_keyring_check_generation(struct kr_keyring *keyring,
                                                        struct kr_error *err);
+
+/* Sees that each token that is up has the very master keys that it had: that they unwrap the
+ * manifest's key, once for each connection. One that does not is used no more, and said in the log;
+ * KR_INTEGRITY when none is left. The caller holds the lock. */
+KR_MUST_USE enum kr_status kr_keyring_prove_masters(struct kr_keyring *keyring,
+                                                    struct kr_keystore *keystore,
+                                                    struct kr_error *err);
 
 /* Takes the lock within the bounded wait; KR_IO after it. */
 KR_MUST_USE enum kr_status kr_keyring_lock(struct kr_keyring *keyring, struct kr_error *err);

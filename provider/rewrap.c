@@ -230,6 +230,7 @@ static enum kr_status read_locked(struct batch *batch, struct kr_error *err)
         KR_TRY(status);
         KR_TRY(kr_rows_view(keyring->keystore, read_view, batch, err));
     }
+    KR_TRY(kr_keyring_prove_masters(keyring, keyring->keystore, err));
     return copy_masters(batch, err);
 }
 

@@ -2,6 +2,7 @@
 /* The tokens of a keyring. */
 #include "provider/tokens.h"
 
+#include "base/guards.h"
 #include "base/log.h"
 #include "pkcs11/resident.h"
 #include "provider/keyring.h"
@@ -137,8 +138,11 @@ static enum kr_status first_of(const struct kr_tokens *tokens, token_use use, vo
                 *ret = tokens->at[i];
                 return KR_OK;
             }
-            if (first.status == KR_OK)
-                first = why;
+            if (first.status != KR_OK)
+                continue;
+            first = why;
+            if (tokens->count > 1)
+                kr_error_context(&first, "token '%s'", kr_token_name(tokens->at[i]));
         }
     }
     *err = first;
@@ -238,6 +242,29 @@ static bool is_away(enum kr_status status)
     return status == KR_TOKEN_UNAVAILABLE || status == KR_AUTH;
 }
 
+/* Somebody may have put another key in its place. */
+static enum kr_status explain_missing(const struct kr_master_row *row, struct kr_token *token,
+                                      struct kr_error *why)
+{
+    struct kr_error ignored = KR_ERROR_INIT;
+    struct kr_master_info *found = NULL;
+    size_t count = 0;
+    if (kr_master_list(token, &found, &count, &ignored) != KR_OK)
+        return why->status;
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(found[i].label, row->label) != 0)
+            continue;
+        kr_fail(why, KR_INTEGRITY,
+                "token '%s' has another key of that label: the master key was exchanged, or the "
+                "keystore names the wrong one",
+                kr_token_name(token));
+        kr_hint(why, "put the token's own master key back from its backup, or the right keystore");
+        break;
+    }
+    free(found);
+    return why->status;
+}
+
 /* The key's own token, unless it says that the key does not serve. An old key may be gone. */
 static enum kr_status add_own(const struct kr_master_row *row, struct kr_token *token,
                               bool only_token, struct kr_master_key *key, struct kr_error *err)
@@ -253,6 +280,8 @@ static enum kr_status add_own(const struct kr_master_row *row, struct kr_token *
         key->tokens[key->token_count++] = token;
         return KR_OK;
     }
+    if (KR_GUARDED && status == KR_NOT_FOUND && row->state == KR_MASTER_CURRENT)
+        status = explain_missing(row, token, &why);
     kr_error_context(&why, "master key '%s'", row->label);
     if (only_token && !(row->state == KR_MASTER_OLD && status == KR_NOT_FOUND)) {
         *err = why;

@@ -61,12 +61,10 @@ static enum kr_status try_tokens(const struct kr_master_key *master, bool worth,
         status = use(master->tokens[i], context, &err);
         if (status == KR_OK)
             return KR_OK;
-        if (first->status == KR_OK || !elsewhere(status)) {
+        if (first->status == KR_OK || (elsewhere(first->status) && !elsewhere(status))) {
             *first = err;
             kr_error_context(first, "token '%s'", kr_token_name(master->tokens[i]));
         }
-        if (!elsewhere(status))
-            return status;
     }
     return status;
 }
@@ -95,6 +93,8 @@ static const struct kr_wrap *find_wrap(const struct kr_envelope_header *header,
     return NULL;
 }
 
+/* A wrap that one token refuses may serve in another: what was edited is seen in the end, for all
+ * wraps are associated data. */
 static enum kr_status unwrap_key(const struct kr_masters *masters,
                                  const struct kr_envelope_header *header, uint8_t *sealing_key,
                                  struct kr_error *err)
@@ -108,12 +108,8 @@ static enum kr_status unwrap_key(const struct kr_masters *masters,
             if (!unwrapping.wrap)
                 continue;
             named = true;
-            enum kr_status status =
-                try_tokens(&masters->keys[i], worth, unwrap_in, &unwrapping, &first);
-            if (status == KR_OK)
+            if (try_tokens(&masters->keys[i], worth, unwrap_in, &unwrapping, &first) == KR_OK)
                 return KR_OK;
-            if (!elsewhere(status) && status != KR_NOT_FOUND)
-                return fail_no_token(&first, err);
         }
     }
     return named ? fail_no_token(&first, err) : fail_foreign(err);
@@ -178,7 +174,7 @@ static enum kr_status add_current(struct collection *c, const struct kr_masters 
         enum kr_status status = c->header.wrap_count < KR_ENVELOPE_WRAPS_MAX
                                     ? add_wrap(c, master, sealing_key, worth, first)
                                     : KR_TOKEN_UNAVAILABLE;
-        if (status != KR_OK && !elsewhere(status) && status != KR_NOT_FOUND)
+        if (status != KR_OK && !elsewhere(status) && status != KR_NOT_FOUND && status != KR_REFUSED)
             return status;
         missing += status != KR_OK;
     }

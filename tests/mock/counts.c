@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { PROCESSES_MAX = 64, SLOTS_MAX = 16 };
+enum { PROCESSES_MAX = 64, SLOTS_MAX = 64 };
 
 struct shared {
     struct mock_count counts[INDEX_COUNT];

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "wrap/envelope.h"
 
@@ -21,29 +22,63 @@ static void must(enum kr_status status, const struct kr_error *err)
         fail_msg("%s: %s (%s)", kr_status_name(status), err->text, err->hint);
 }
 
-static void write_config(struct keyring_fixture *f)
+static void write_token(FILE *file, const struct fixture *token, const char *name,
+                        const char *module, const char *uri)
+{
+    fprintf(file, "[token:%s]\nmodule = %s\nuri = %s\npin-source = file:%s\n", name, module, uri,
+            token->pin_file);
+}
+
+static void write_config(struct keyring_fixture *f, const char *two_behind)
 {
     snprintf(f->config_path, sizeof(f->config_path), "%s/p11keyring.conf", f->token.dir);
     FILE *file = fopen(f->config_path, "w");
     assert_non_null(file);
+    if (two_behind) {
+        write_token(file, &f->token, "first", two_behind, "pkcs11:token=first");
+        write_token(file, &f->token, "second", two_behind, "pkcs11:token=second");
+    } else {
+        write_token(file, &f->token, "test", f->token.module, f->token.uri);
+    }
     fprintf(file,
-            "[token:test]\nmodule = %s\nuri = %s\npin-source = file:%s\n"
             "[keyring]\nname = test\nkeystore = %s\nlock-timeout = 3000\npoll-interval = 100\n"
             "[pkcs11]\ntimeout = 3000\n",
-            f->token.module, f->token.uri, f->token.pin_file, f->token.keystore);
+            f->token.keystore);
     assert_int_equal(fclose(file), 0);
 }
 
-void keyring_fixture_up(struct keyring_fixture *f)
+static void make_keyring(struct keyring_fixture *f, bool replace)
 {
     struct kr_error err = KR_ERROR_INIT;
-    fixture_up(&f->token, "keyring-test");
-    write_config(f);
     must(kr_config_load(f->config_path, &f->config, &err), &err);
     struct kr_master_row masters[KR_TOKENS_MAX];
     size_t count;
     unsigned others;
-    must(kr_keyring_create(f->config, NULL, false, masters, &count, &others, &err), &err);
+    must(kr_keyring_create(f->config, NULL, replace, masters, &count, &others, &err), &err);
+    assert_int_equal(count, f->config->token_count);
+}
+
+void keyring_fixture_up(struct keyring_fixture *f)
+{
+    fixture_up(&f->token, "keyring-test");
+    write_config(f, NULL);
+    make_keyring(f, false);
+}
+
+void keyring_fixture_up_two(struct keyring_fixture *f, const char *module)
+{
+    fixture_up(&f->token, "first");
+    fixture_add_token(&f->token, "second");
+    setenv("P11K_MOCK_MODULE", f->token.module, 1); /* where `module` is the mock */
+    write_config(f, module);
+    make_keyring(f, false);
+}
+
+void keyring_fixture_renew(struct keyring_fixture *f)
+{
+    unlink(f->token.keystore);
+    kr_config_free(f->config);
+    make_keyring(f, true);
 }
 
 void keyring_fixture_down(struct keyring_fixture *f)

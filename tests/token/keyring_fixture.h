@@ -14,6 +14,10 @@ struct keyring_fixture {
 
 /* Token, configuration file, and a keystore with its master key. Aborts the test on failure. */
 void keyring_fixture_up(struct keyring_fixture *f);
+/* The same with two tokens, "first" and "second" (of these labels), behind `module`. */
+void keyring_fixture_up_two(struct keyring_fixture *f, const char *module);
+/* Another keyring in the same tokens, with the configuration as it was. */
+void keyring_fixture_renew(struct keyring_fixture *f);
 void keyring_fixture_down(struct keyring_fixture *f);
 
 /* Opens the keyring; aborts the test on failure. */

@@ -7,6 +7,7 @@
 #include "keyring_fixture.h"
 
 #include "base/guards.h"
+#include "base/hex.h"
 #include "provider/keyring_internal.h"
 
 #include <p11-kit/pkcs11.h>
@@ -24,14 +25,22 @@ static int up(void **state)
     (void)state;
     memset(&f, 0, sizeof(f));
     keyring_fixture_up(&f);
-    mock_setup(f.token.dir);
     assert_ok(kr_config_override(f.config, "token", "module", P11K_MOCK, &err));
     return 0;
+}
+
+/* The rules outlive each test's folder. */
+static int group_up(void **state)
+{
+    int rc = scratch_up(state);
+    mock_setup(scratch_path("."));
+    return rc;
 }
 
 static int down(void **state)
 {
     (void)state;
+    mock_rules("%s", "");
     keyring_fixture_down(&f);
     return 0;
 }
@@ -258,6 +267,114 @@ static void many_writers_leave_the_highest_generation(void **state)
     kr_keyring_close(keyring);
 }
 
+/* --- master keys that were exchanged ------------------------------------------------------------
+ */
+
+static int two_up(void **state)
+{
+    (void)state;
+    memset(&f, 0, sizeof(f));
+    keyring_fixture_up_two(&f, P11K_MOCK);
+    return 0;
+}
+
+/* In the place of a token's master key another one, made by a user of the token. */
+static void exchange_master(const char *name, const char *label, const char *id_in_hex)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_keyring *keyring = keyring_fixture_open(&f);
+    struct kr_pin_source *pin;
+    struct kr_token *token;
+    struct fixture where = f.token;
+    struct kr_object_id id = {0};
+    char arguments[512], hex[2 * KR_OBJECT_ID_MAX + 1];
+    for (size_t i = 0; i < keyring->master_count; i++)
+        if (strcmp(keyring->master_rows[i].token, name) == 0)
+            id = keyring->master_rows[i].id;
+    kr_keyring_close(keyring);
+    kr_hex_encode(id.bytes, id.len, hex);
+    assert_ok(kr_keyring_open_token(f.config, name, NULL, &token, &pin, &err));
+    assert_ok(kr_master_destroy(token, &id, &err));
+    kr_token_close(token);
+    kr_pin_source_free(pin);
+    if (strcmp(name, "test") != 0)
+        snprintf(where.label, sizeof(where.label), "%s", name);
+    snprintf(arguments, sizeof(arguments),
+             "--keygen --key-type AES:32 --sensitive --private --usage-decrypt --label %s --id %s",
+             label, id_in_hex ? id_in_hex : hex);
+    assert_int_equal(check_pkcs11_tool(&where, arguments), 0);
+}
+
+/* The only one: nothing opens any more; what it says differs. */
+static void an_exchanged_master_key_is_told(void **state)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_keyring *keyring = NULL;
+    (void)state;
+    create(1);
+    exchange_master("test", "another", NULL);
+    assert_int_equal(kr_keyring_open(f.config, &keyring, &err), KR_INTEGRITY);
+}
+
+static void another_key_of_the_master_keys_label_is_told(void **state)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_keyring *keyring = NULL;
+    enum kr_status status;
+    (void)state;
+    create(1);
+    exchange_master("test", "p11keyring:test:1", "0a0b0c");
+    status = kr_keyring_open(f.config, &keyring, &err);
+    if (!KR_GUARDED) {
+        assert_int_equal(status, KR_NOT_FOUND);
+        return;
+    }
+    assert_int_equal(status, KR_INTEGRITY);
+    assert_error(&err, KR_INTEGRITY, "has another key of that label", "put the token's own");
+}
+
+/* The other token opens everything: unless somebody looks, the exchanged key wraps what is new. */
+static void an_exchanged_master_key_of_one_token_wraps_nothing(void **state)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_token_stats stats;
+    struct kr_keyring *keyring;
+    uint32_t version;
+    (void)state;
+    create(1);
+    exchange_master("second", "another", NULL);
+    keyring = keyring_fixture_open(&f);
+    assert_ok(kr_keyring_create_key(keyring, 2, KR_CIPHER_AES_CBC, NULL, 0, &version, &err));
+    kr_token_get_stats(keyring->tokens.at[1], &stats);
+    kr_keyring_close(keyring);
+    assert_int_equal(stats.wraps, KR_GUARDED ? 0 : 1);
+    mock_rules("token first\ntoken-gone\n");
+    assert_int_not_equal(kr_keyring_open(f.config, &keyring, &err), KR_OK);
+    mock_rules("%s", "");
+}
+
+/* While a server runs: found when it comes back. */
+static void a_master_key_exchanged_at_run_time_wraps_nothing(void **state)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_token_stats before, after;
+    struct kr_token_info info;
+    struct kr_keyring *keyring;
+    uint32_t version;
+    (void)state;
+    keyring = keyring_fixture_open(&f);
+    mock_rules("token second\ntoken-gone\n");
+    assert_int_not_equal(kr_token_get_info(keyring->tokens.at[1], &info, &err), KR_OK);
+    mock_rules("%s", "");
+    exchange_master("second", "another", NULL);
+    kr_token_get_stats(keyring->tokens.at[1], &before);
+    assert_ok(kr_token_get_info(keyring->tokens.at[1], &info, &err));
+    assert_ok(kr_keyring_create_key(keyring, 2, KR_CIPHER_AES_CBC, NULL, 0, &version, &err));
+    kr_token_get_stats(keyring->tokens.at[1], &after);
+    kr_keyring_close(keyring);
+    assert_int_equal(after.wraps - before.wraps, KR_GUARDED ? 0 : 1);
+}
+
 static enum kr_status consent(const struct kr_acceptance *found, void *context,
                               struct kr_error *err)
 {
@@ -321,6 +438,7 @@ static void few_calls_are_added(void **state)
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, up, down)
+#define TEST_TWO(name) cmocka_unit_test_setup_teardown(name, two_up, down)
 
 int main(void)
 {
@@ -333,8 +451,12 @@ int main(void)
         TEST(a_newer_file_raises_what_the_token_remembers),
         TEST(a_token_without_data_objects_still_serves),
         TEST(many_writers_leave_the_highest_generation),
+        TEST(an_exchanged_master_key_is_told),
+        TEST(another_key_of_the_master_keys_label_is_told),
+        TEST_TWO(an_exchanged_master_key_of_one_token_wraps_nothing),
+        TEST_TWO(a_master_key_exchanged_at_run_time_wraps_nothing),
         TEST(accepting_an_older_file_refuses_the_newer_one),
         TEST(few_calls_are_added),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, group_up, scratch_down);
 }
