@@ -111,7 +111,8 @@ struct handles {
     CK_SESSION_HANDLE list[];
 };
 
-/* Whoever gets here has all seats. */
+/* Whoever gets here has all seats. Handles of before another connection restarted the module are
+ * void, and may be somebody else's now. */
 static struct kr_job *handles_job(struct kr_pool *p, kr_job_run run)
 {
     struct kr_job *job =
@@ -121,6 +122,8 @@ static struct kr_job *handles_job(struct kr_pool *p, kr_job_run run)
     if (!job)
         return NULL;
     handles = (struct handles *)job->args;
+    if (p->epoch != kr_module_epoch(p->module))
+        return job;
     for (unsigned i = 0; i < p->size; i++)
         if (p->seats[i].open)
             handles->list[handles->count++] = p->seats[i].handle;
@@ -175,11 +178,19 @@ static enum kr_status attach(struct kr_seat *seat, struct kr_error *err)
     return KR_OK;
 }
 
+static enum kr_status use_module(struct kr_pool *p, struct kr_error *err)
+{
+    if (!p->in_use)
+        p->in_use = kr_module_use(p->module, p->options->timeout_ms);
+    return p->in_use ? KR_OK : kr_pool_fail_busy(p, err);
+}
+
 static enum kr_status connect_token(struct kr_seat *seat, struct kr_error *err)
 {
     struct kr_pool *p = seat->pool;
     KR_JOB struct kr_job *job = NULL;
 
+    KR_TRY(use_module(p, err));
     KR_TRY(start_worker(seat, err));
     KR_TRY(attach(seat, err));
     job = handles_job(p, run_connect);
@@ -208,6 +219,7 @@ static void note_connected(struct kr_seat *seat)
     kr_seat_set_open(seat, true);
     seat->lost = KR_LOST_NOTHING;
     p->slot = s->slot;
+    p->epoch = s->epoch;
     p->limit = s->session_max > 0 && s->session_max < p->size ? (unsigned)s->session_max : p->size;
     p->limit_until = 0;
     if (p->seen)
@@ -273,6 +285,7 @@ enum kr_status kr_pool_connect(struct kr_pool *p, struct kr_seat **ret, bool *re
     }
     p->rebuilding = false;
     pthread_cond_broadcast(&p->changed);
+    kr_pool_rest(p);
     return status;
 }
 
@@ -303,4 +316,6 @@ void kr_pool_disconnect(struct kr_pool *p)
     run_last(seat, close_all);
     kr_module_detach(p->module);
     run_last(seat, finalise);
+    if (p->in_use)
+        kr_module_disuse(p->module);
 }

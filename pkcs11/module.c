@@ -29,6 +29,7 @@ struct kr_module {
     bool suspect;         /* somebody else in this process may be using it */
     unsigned epoch;       /* how often it was initialised */
     unsigned connections; /* attached */
+    unsigned users;       /* of those: connected to their token, or about to be */
     unsigned hung;        /* calls into it that have not returned */
     const char *hanging[HANGING_NAMES]; /* names of the first of them */
 };
@@ -64,7 +65,7 @@ static void after_fork_child(void)
 {
     for (struct kr_module *m = modules; m; m = m->next) {
         m->busy = m->ours = m->suspect = false;
-        m->connections = m->hung = 0;
+        m->connections = m->users = m->hung = 0;
         memset(m->hanging, 0, sizeof(m->hanging));
     }
     init_idle();
@@ -192,6 +193,13 @@ static void set_ours(struct kr_module *m, bool ours)
 {
     pthread_mutex_lock(&lock);
     m->ours = ours;
+    pthread_mutex_unlock(&lock);
+}
+
+static void start_epoch(struct kr_module *m, bool ours)
+{
+    pthread_mutex_lock(&lock);
+    m->ours = ours;
     m->epoch++;
     pthread_mutex_unlock(&lock);
 }
@@ -253,7 +261,7 @@ static enum kr_status initialise(struct kr_module *m, struct kr_worker *worker,
     if (kr_call_begin(worker, "C_Initialize")) {
         rv = m->p11->C_Initialize(&args);
         if (rv == CKR_OK)
-            set_ours(m, true);
+            start_epoch(m, true);
         if (!kr_call_end(worker))
             rv = CKR_FUNCTION_CANCELED;
     }
@@ -267,7 +275,7 @@ static void finalise(struct kr_module *m, struct kr_worker *worker)
 {
     if (kr_call_begin(worker, "C_Finalize")) {
         m->p11->C_Finalize(NULL);
-        set_ours(m, false);
+        start_epoch(m, false);
         kr_call_end(worker);
     }
 }
@@ -280,13 +288,23 @@ static void add_connections(struct kr_module *m, int change)
     pthread_mutex_unlock(&lock);
 }
 
-static bool may_finalise(struct kr_module *m, unsigned connections, bool despite_suspicion)
+static bool may_finalise(struct kr_module *m)
 {
     bool may;
 
     pthread_mutex_lock(&lock);
-    may = m->ours && m->hung == 0 && m->connections <= connections &&
-          (!m->suspect || despite_suspicion);
+    may = m->ours && m->hung == 0 && m->connections == 0 && !m->suspect;
+    pthread_mutex_unlock(&lock);
+    return may;
+}
+
+/* While busy: so nobody becomes a user meanwhile. */
+static bool may_restart(struct kr_module *m)
+{
+    bool may;
+
+    pthread_mutex_lock(&lock);
+    may = m->ours && m->hung == 0 && m->users <= 1;
     pthread_mutex_unlock(&lock);
     return may;
 }
@@ -313,7 +331,7 @@ void kr_module_finalise(struct kr_module *m, struct kr_worker *worker)
 {
     if (!enter(m, worker))
         return;
-    if (may_finalise(m, 0, false))
+    if (may_finalise(m))
         finalise(m, worker);
     leave(m);
 }
@@ -338,7 +356,7 @@ enum kr_status kr_module_restart(struct kr_module *m, struct kr_worker *worker, 
 
     if (!enter(m, worker))
         return fail_busy(m, err);
-    *ret_restarted = may_finalise(m, 1, true);
+    *ret_restarted = may_restart(m);
     if (*ret_restarted) {
         finalise(m, worker);
         status = initialise(m, worker, err);
@@ -353,6 +371,27 @@ enum kr_status kr_module_restart(struct kr_module *m, struct kr_worker *worker, 
 void kr_module_detach(struct kr_module *m)
 {
     add_connections(m, -1);
+}
+
+bool kr_module_use(struct kr_module *m, unsigned timeout_ms)
+{
+    struct timespec deadline = kr_deadline(timeout_ms);
+    bool used;
+
+    pthread_mutex_lock(&lock);
+    while (m->busy && pthread_cond_timedwait(&idle, &lock, &deadline) == 0)
+        ;
+    used = !m->busy;
+    m->users += used;
+    pthread_mutex_unlock(&lock);
+    return used;
+}
+
+void kr_module_disuse(struct kr_module *m)
+{
+    pthread_mutex_lock(&lock);
+    m->users--;
+    pthread_mutex_unlock(&lock);
 }
 
 void kr_module_set_shared(struct kr_module *m)

@@ -60,6 +60,12 @@ KR_MUST_USE enum kr_status kr_module_restart(struct kr_module *module, struct kr
 
 void kr_module_detach(struct kr_module *module);
 
+/* A connection is about to make calls, or has made its last for now because its token is lost: the
+ * module may be restarted by another one only when it is no user. False when somebody acted on the
+ * module for all that time. */
+bool kr_module_use(struct kr_module *module, unsigned timeout_ms);
+void kr_module_disuse(struct kr_module *module);
+
 /* Another user of this process acts on the module too: never finalise it from here. */
 void kr_module_set_shared(struct kr_module *module);
 /* Somebody may: it is still restarted to find a lost token, but not finalised when we leave. */

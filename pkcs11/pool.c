@@ -59,6 +59,7 @@ void kr_pool_after_fork(struct kr_pool *p)
         p->seats[i].pool = p;
     p->taken = 0;
     p->attached = p->connected = p->rebuilding = p->logged_in = p->searching = false;
+    p->in_use = false;
     p->keys = NULL;
     __atomic_store_n(&p->stats->sessions, 0, __ATOMIC_RELAXED);
 }
@@ -164,6 +165,15 @@ void kr_seat_give(struct kr_seat *seat)
     seat->taken = false;
     p->taken--;
     pthread_cond_broadcast(&p->changed);
+    kr_pool_rest(p);
+}
+
+void kr_pool_rest(struct kr_pool *p)
+{
+    if (!p->in_use || p->connected || p->rebuilding || p->taken > 0)
+        return;
+    kr_module_disuse(p->module);
+    p->in_use = false;
 }
 
 /* --- jobs ---------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ struct kr_pool {
     uint64_t limit_until; /* kr_now_ms(); 0: it is the token's own, or the configured one */
 
     bool attached, connected, seen;
+    bool in_use;             /* of the module, see kr_module_use() */
+    unsigned epoch;          /* the module's, of all sessions */
     bool rebuilding;         /* one caller has everything */
     unsigned failures;       /* how often that failed, and the last time: */
     struct kr_error failure; /* ... this was why */
@@ -49,6 +51,8 @@ void kr_seat_set_open(struct kr_seat *seat, bool open);
 /* A free seat, if possible one whose session is open; NULL without one. */
 struct kr_seat *kr_seat_take(struct kr_pool *pool);
 void kr_seat_give(struct kr_seat *seat);
+/* Leaves the module to other connections while this one is lost and makes no calls. */
+void kr_pool_rest(struct kr_pool *pool);
 
 /* Finds the token and opens a session on a seat, when nobody else has one; the lock is left
  * meanwhile (connect.c). */

@@ -267,6 +267,27 @@ static void survives_the_token_going_away(void **state)
     kr_token_close(token);
 }
 
+/* Two keyrings, or two tokens behind one module, that are lost together: the module must be
+ * restarted for SoftHSM2 to see them again, and neither is kept from that by the other. */
+static void two_connections_find_their_token_again(void **state)
+{
+    struct kr_token *tokens[2] = {open_token(NULL, 700), open_token(NULL, 700)};
+    struct kr_error err = KR_ERROR_INIT;
+
+    (void)state;
+    for (int i = 0; i < 2; i++)
+        assert_ok(round_trip(tokens[i], &err));
+    move_tokens("tokens", "away");
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(round_trip(tokens[i], &err), KR_TOKEN_UNAVAILABLE);
+    move_tokens("away", "tokens");
+    for (int i = 0; i < 4; i++)
+        assert_ok(round_trip(tokens[i % 2], &err));
+    kr_token_close(tokens[0]);
+    assert_ok(round_trip(tokens[1], &err));
+    kr_token_close(tokens[1]);
+}
+
 /* Each question alone must notice that the token is gone, first of all a list, which would else
  * look empty. */
 static void a_missing_token_is_not_an_empty_one(void **state)
@@ -552,6 +573,7 @@ int main(void)
         cmocka_unit_test(needs_a_pin_source),
         cmocka_unit_test(respects_pin_flags),
         cmocka_unit_test(survives_the_token_going_away),
+        cmocka_unit_test(two_connections_find_their_token_again),
         cmocka_unit_test(a_missing_token_is_not_an_empty_one),
         cmocka_unit_test(waits_for_a_token_that_comes_back),
         cmocka_unit_test(finalises_what_it_initialised),
