@@ -208,6 +208,9 @@ void cli_token_cleanup(struct cli_token *token);
 /* The configured token, not logged in. */
 KR_MUST_USE enum kr_status cli_open_token(struct cli *cli, struct cli_token *ret,
                                           struct kr_error *err);
+/* The one of a section [token:NAME]. */
+KR_MUST_USE enum kr_status cli_open_token_named(struct cli *cli, const char *name,
+                                                struct cli_token *ret, struct kr_error *err);
 /* Whether the PIN guard holds back a login; *ret_since in unix seconds. */
 KR_MUST_USE enum kr_status cli_guard_state(struct cli *cli, const struct cli_token *token,
                                            bool *ret_guarded, int64_t *ret_since,

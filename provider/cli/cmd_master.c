@@ -46,10 +46,10 @@ static json_t *mysql_row(const char *keyring, const json_t *secret)
                      json_object_get(secret, "created"), "in_token", "problem");
 }
 
-static json_t *token_row(const struct kr_master_info *info)
+static json_t *token_row(const struct kr_master_info *info, const char *token)
 {
-    return json_pack("{s:o, s:o, s:n, s:s, s:n, s:n, s:n, s:b, s:s?}", "id", id_text(&info->id),
-                     "label", cli_text(info->label), "token", "state", "not in the keystore",
+    return json_pack("{s:o, s:o, s:s, s:s, s:n, s:n, s:n, s:b, s:s?}", "id", id_text(&info->id),
+                     "label", cli_text(info->label), "token", token, "state", "not in the keystore",
                      "mechanism", "wraps", "created", "in_token", 1, "problem", info->problem);
 }
 
@@ -225,50 +225,73 @@ static json_t *find_row(json_t *rows, size_t count, const json_t *id, const json
 }
 
 /* Completes the first `known` rows, which the keystore has, and adds the token's other keys. */
-static void join(json_t *rows, const struct kr_master_info *found, size_t count)
+static void join(json_t *rows, size_t known, const char *token, const struct kr_master_info *found,
+                 size_t count)
 {
-    size_t known = json_array_size(rows);
-
-    for (size_t i = 0; i < known; i++)
-        json_object_set_new(json_array_get(rows, i), "in_token", json_false());
     for (size_t i = 0; i < count; i++) {
         CLI_JSON id = id_text(&found[i].id);
         CLI_JSON label = cli_text(found[i].label);
         json_t *row = find_row(rows, known, id, label);
         if (!row) {
-            json_array_append_new(rows, token_row(&found[i]));
+            json_array_append_new(rows, token_row(&found[i], token));
             continue;
         }
         json_object_set(row, "id", id);
         json_object_set_new(row, "in_token", json_true());
         json_object_set_new(row, "problem", cli_text(found[i].problem));
+        if (json_is_null(json_object_get(row, "token")))
+            json_object_set_new(row, "token", json_string(token));
     }
 }
 
-static enum kr_status token_masters(struct cli *cli, struct kr_master_info **ret, size_t *ret_count,
-                                    struct kr_error *err)
+/* What a token that answered does not have, it lacks; of the others nothing is known. */
+static void set_missing(json_t *rows, size_t known, const char *token, bool only_token)
+{
+    for (size_t i = 0; i < known; i++) {
+        json_t *row = json_array_get(rows, i);
+        const char *own = json_string_value(json_object_get(row, "token"));
+        if (json_is_null(json_object_get(row, "in_token")) &&
+            (only_token || (own && strcmp(own, token) == 0)))
+            json_object_set_new(row, "in_token", json_false());
+    }
+}
+
+static enum kr_status token_masters(struct cli *cli, const char *name, struct kr_master_info **ret,
+                                    size_t *ret_count, struct kr_error *err)
 {
     CLI_TOKEN token = {0};
 
-    KR_TRY(cli_open_token(cli, &token, err));
+    KR_TRY(cli_open_token_named(cli, name, &token, err));
     return kr_master_list(token.token, ret, ret_count, err);
+}
+
+static enum kr_status all_token_masters(struct cli *cli, json_t *rows, struct kr_error *err)
+{
+    const struct kr_config *config = cli->config;
+    size_t known = json_array_size(rows);
+
+    for (unsigned i = 0; i < config->token_count; i++) {
+        const char *name = config->tokens[i].name;
+        struct kr_error why = KR_ERROR_INIT;
+        struct kr_master_info *found;
+        size_t count;
+        if (token_masters(cli, name, &found, &count, &why) == KR_OK) {
+            join(rows, known, name, found, count);
+            set_missing(rows, known, name, config->token_count == 1);
+            free(found);
+        } else {
+            KR_TRY(cli_unless_away(cli, &why, err));
+        }
+    }
+    return KR_OK;
 }
 
 enum kr_status cli_run_master_list(struct cli *cli, struct kr_error *err)
 {
-    struct kr_error why = KR_ERROR_INIT;
-    struct kr_master_info *found;
-    size_t count;
-
     KR_TRY(cli_load_full_config(cli, err));
     CLI_JSON rows = json_array();
     KR_TRY(keystore_masters(cli, rows, err));
-    if (token_masters(cli, &found, &count, &why) == KR_OK) {
-        join(rows, found, count);
-        free(found);
-    } else {
-        KR_TRY(cli_unless_away(cli, &why, err));
-    }
+    KR_TRY(all_token_masters(cli, rows, err));
     CLI_JSON result = json_pack("{s:O?}", "master_keys", rows);
     if (!rows || !result)
         return kr_fail_memory(err);

@@ -15,8 +15,14 @@ void cli_token_cleanup(struct cli_token *token)
 
 enum kr_status cli_open_token(struct cli *cli, struct cli_token *ret, struct kr_error *err)
 {
+    return cli_open_token_named(cli, NULL, ret, err);
+}
+
+enum kr_status cli_open_token_named(struct cli *cli, const char *name, struct cli_token *ret,
+                                    struct kr_error *err)
+{
     KR_TRY(kr_audit_open(cli->config, &ret->audit, err));
-    KR_TRY(kr_keyring_open_token(cli->config, NULL, ret->audit, &ret->token, &ret->pin, err));
+    KR_TRY(kr_keyring_open_token(cli->config, name, ret->audit, &ret->token, &ret->pin, err));
     return kr_token_get_info(ret->token, &ret->info, err);
 }
 
