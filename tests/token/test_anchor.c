@@ -1,42 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* Anchors: what is written comes back, survives a killed writer, and needs the PIN. */
-#include "check.h"
+#include "one_token.h"
 
 #include "pkcs11/anchor.h"
 
 #include <p11-kit/pkcs11.h>
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define LABEL "p11keyring:test:anchor"
-
-static struct fixture f;
-static struct kr_token *token;
-
-static int up(void **state)
-{
-    struct kr_token_options options;
-    struct kr_error err = KR_ERROR_INIT;
-
-    (void)state;
-    fixture_up(&f, "anchortest");
-    mock_setup(f.dir);
-    options = check_options(&f, P11K_MOCK, 5000);
-    return kr_token_open(&options, &token, &err) == KR_OK ? 0 : -1;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    kr_token_close(token);
-    fixture_down(&f);
-    return 0;
-}
 
 /* Each test begins without an anchor and without rules. */
 static int fresh(void **state)
@@ -140,38 +114,20 @@ static void refuses_what_is_too_long(void **state)
     assert_int_equal(kr_anchor_raise(token, label, newer, value, 1, &err), KR_USAGE);
 }
 
-static int write_and_hang(void *argument)
+static void write_another(struct kr_token *mine)
 {
-    struct kr_token_options options = check_options(&f, P11K_MOCK, 60000);
+    static const uint8_t value[2] = {9, 0x5a};
     struct kr_error err = KR_ERROR_INIT;
-    struct kr_token *mine = NULL;
 
-    MUST(kr_token_open(&options, &mine, &err) == KR_OK);
-    (void)!kr_anchor_raise(mine, LABEL, newer, argument, 2, &err);
-    return 1;
+    (void)!kr_anchor_raise(mine, LABEL, newer, value, sizeof(value), &err);
 }
 
 /* Killed after the new object was made and before the old one is destroyed. */
 static void a_killed_writer_leaves_the_old_value_and_the_new(void **state)
 {
-    uint8_t value[2] = {9, 0x5a};
-    uint64_t before;
-    pid_t pid;
-    int status;
-
     (void)state;
     write_anchor(5, 2);
-    before = mock_calls("C_DestroyObject");
-    mock_rules("hang C_DestroyObject\n");
-    pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0)
-        _exit(write_and_hang(value));
-    while (mock_calls("C_DestroyObject") == before)
-        usleep(1000);
-    assert_int_equal(kill(pid, SIGKILL), 0);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    mock_rules("%s", "");
+    kill_in("C_DestroyObject", write_another);
     assert_int_equal(count_listed("--login --pin env:P11K_TEST_PIN"), 2);
     assert_anchor(newer, 9, 2);
     assert_anchor(older, 5, 2);
@@ -265,5 +221,5 @@ int main(void)
         TEST(takes_no_public_object_for_an_anchor),
     };
 
-    return cmocka_run_group_tests(tests, up, down);
+    return cmocka_run_group_tests(tests, token_up, token_down);
 }

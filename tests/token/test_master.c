@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* Master keys: how they are made, which are accepted, and that wraps are what they should be. */
-#include "check.h"
+#include "one_token.h"
 
 #include <p11-kit/pkcs11.h>
 
@@ -10,36 +10,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static struct fixture f;
-static struct kr_token *token; /* through the mock, for its counters */
-
-static int up(void **state)
-{
-    struct kr_token_options options;
-    struct kr_error err = KR_ERROR_INIT;
-
-    (void)state;
-    fixture_up(&f, "mastertest");
-    mock_setup(f.dir);
-    options = check_options(&f, P11K_MOCK, 5000);
-    return kr_token_open(&options, &token, &err) == KR_OK ? 0 : -1;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    kr_token_close(token);
-    fixture_down(&f);
-    return 0;
-}
-
-static int no_rules(void **state)
-{
-    (void)state;
-    mock_rules("%s", "");
-    return 0;
-}
 
 static struct kr_master_info generate(enum kr_wrap_mechanism wish)
 {
@@ -236,7 +206,7 @@ static void adopts_keys_of_pkcs11_tool(void **state)
     assert_ok(kr_master_find(token, &id, &info, &err));
     assert_ok(kr_master_find_uri(token, "pkcs11:object=adopted", &info, &err));
     assert_memory_equal(&info.id, &id, sizeof(id));
-    assert_ok(kr_master_find_uri(token, "pkcs11:token=mastertest;id=%a1%b2", &info, &err));
+    assert_ok(kr_master_find_uri(token, "pkcs11:token=onetoken;id=%a1%b2", &info, &err));
     assert_string_equal(info.label, "adopted");
     assert_ok(kr_master_prove(token, &info.id, KR_WRAP_AUTO, &mechanism, &err));
     assert_int_equal(mechanism, KR_WRAP_AES_GCM);
@@ -303,7 +273,7 @@ static void refuses_uris(void **state)
     assert_error(&err, KR_REFUSED, "2 keys on the token", "id=");
     assert_int_equal(kr_master_find_uri(token, "pkcs11:object=none", &info, &err), KR_NOT_FOUND);
     assert_error(&err, KR_NOT_FOUND, "pkcs11:object=none", "master list");
-    assert_int_equal(kr_master_find_uri(token, "pkcs11:token=mastertest", &info, &err), KR_USAGE);
+    assert_int_equal(kr_master_find_uri(token, "pkcs11:token=onetoken", &info, &err), KR_USAGE);
     assert_error(&err, KR_USAGE, "names no key", "object=");
     assert_int_equal(kr_master_find_uri(token, "pkcs11:token=other;id=%d1", &info, &err),
                      KR_NOT_FOUND);
@@ -576,5 +546,5 @@ int main(void)
         TEST(names_mechanisms),
     };
 
-    return cmocka_run_group_tests(tests, up, down);
+    return cmocka_run_group_tests(tests, token_up, token_down);
 }

@@ -1,46 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* The preflight: it says what is missing, and leaves nothing behind that hinders. */
-#include "check.h"
+#include "one_token.h"
 
 #include "pkcs11/anchor.h"
 
 #include <p11-kit/pkcs11.h>
 
-#include <signal.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-static struct fixture f;
-static struct kr_token *token;
-
-static int up(void **state)
-{
-    struct kr_token_options options;
-    struct kr_error err = KR_ERROR_INIT;
-
-    (void)state;
-    fixture_up(&f, "preflight");
-    mock_setup(f.dir);
-    options = check_options(&f, P11K_MOCK, 5000);
-    return kr_token_open(&options, &token, &err) == KR_OK ? 0 : -1;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    kr_token_close(token);
-    fixture_down(&f);
-    return 0;
-}
-
-static int no_rules(void **state)
-{
-    (void)state;
-    mock_rules("%s", "");
-    return 0;
-}
 
 static size_t count_keys(void)
 {
@@ -86,7 +52,7 @@ static void says_what_is_missing(void **state)
         const char *rules;
         const char *text, *hint;
     } cases[] = {
-        {"write-protected\n", "'preflight' is write-protected", "lift"},
+        {"write-protected\n", "'onetoken' is write-protected", "lift"},
         {"fail C_GenerateKey 0x70\nfail C_GenerateKeyPair 0x70\n",
          "no master key can be made: the token cannot wrap keys", "doctor"},
     };
@@ -130,40 +96,23 @@ static void says_that_keys_cannot_be_destroyed(void **state)
     assert_int_equal(count_keys(), 1);
 }
 
-static int preflight_and_hang(void *argument)
+static void preflight_once(struct kr_token *mine)
 {
-    struct kr_token_options options = check_options(&f, P11K_MOCK, 60000);
     struct kr_error err = KR_ERROR_INIT;
     struct kr_preflight preflight;
-    struct kr_token *mine = NULL;
 
-    (void)argument;
-    MUST(kr_token_open(&options, &mine, &err) == KR_OK);
     (void)!kr_master_preflight(mine, KR_WRAP_AUTO, &preflight, &err);
-    return 1;
 }
 
 /* What the last test and a kill have left behind. */
 static void is_not_hindered_by_leftovers(void **state)
 {
-    uint64_t before = mock_calls("C_DestroyObject");
     struct kr_error err = KR_ERROR_INIT;
     struct kr_preflight preflight;
     size_t keys = count_keys();
-    int status;
-    pid_t pid;
 
     (void)state;
-    mock_rules("hang C_DestroyObject\n");
-    pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0)
-        _exit(preflight_and_hang(NULL));
-    while (mock_calls("C_DestroyObject") == before)
-        usleep(1000);
-    assert_int_equal(kill(pid, SIGKILL), 0);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    mock_rules("%s", "");
+    kill_in("C_DestroyObject", preflight_once);
     assert_int_equal(count_keys(), keys + 1);
     assert_ok(kr_master_preflight(token, KR_WRAP_AUTO, &preflight, &err));
     assert_int_equal(count_keys(), keys + 1);
@@ -179,5 +128,5 @@ int main(void)
         TEST(is_not_hindered_by_leftovers),
     };
 
-    return cmocka_run_group_tests(tests, up, down);
+    return cmocka_run_group_tests(tests, token_up, token_down);
 }

@@ -3,7 +3,7 @@
  * RSA master keys. Built a second time without the check of the signature (P11K_TEST_NO_GUARD),
  * where a forged wrap opens: so its refusal in the first build means something.
  */
-#include "check.h"
+#include "one_token.h"
 
 #include "base/guards.h"
 #include "base/hex.h"
@@ -20,42 +20,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct fixture f;
-static struct kr_token *token;
-static struct kr_master_info
-    master; /* made by pkcs11-tool, as in the second build none is proven */
+/* Made by pkcs11-tool, as in the second build none is proven. */
+static struct kr_master_info master;
 
 static int up(void **state)
 {
-    struct kr_token_options options;
     struct kr_error err = KR_ERROR_INIT;
 
-    (void)state;
-    fixture_up(&f, "rsatest");
-    mock_setup(f.dir);
-    options = check_options(&f, P11K_MOCK, 20000);
-    if (kr_token_open(&options, &token, &err) != KR_OK ||
-        check_pkcs11_tool(&f, "--keypairgen --key-type RSA:3072 --usage-decrypt --usage-sign "
+    token_up(state);
+    if (check_pkcs11_tool(&f, "--keypairgen --key-type RSA:3072 --usage-decrypt --usage-sign "
                               "--id ad --label adopted") != 0)
         return -1;
     return kr_master_find_uri(token, "pkcs11:object=adopted;type=private", &master, &err) == KR_OK
                ? 0
                : -1;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    kr_token_close(token);
-    fixture_down(&f);
-    return 0;
-}
-
-static int no_rules(void **state)
-{
-    (void)state;
-    mock_rules("%s", "");
-    return 0;
 }
 
 static void tool(const char *arguments)
@@ -82,17 +60,6 @@ static size_t count_keys(void)
     assert_ok(kr_master_list(token, &list, &count, &err));
     free(list);
     return count;
-}
-
-static void reconnect(void)
-{
-    struct kr_token_options options = check_options(&f, P11K_MOCK, 20000);
-    struct kr_error err = KR_ERROR_INIT;
-
-    mock_rules("%s", "");
-    kr_token_close(token);
-    token = NULL;
-    assert_ok(kr_token_open(&options, &token, &err));
 }
 
 /* --- the key ------------------------------------------------------------------------------------
@@ -383,7 +350,7 @@ static void hide_modulus(void)
 {
     struct kr_error err = KR_ERROR_INIT;
 
-    reconnect();
+    token_reconnect();
     assert_ok(kr_master_find(token, &master.id, &master, &err));
     mock_rules("fail C_GetAttributeValue 0x%lx 1 1\n", CKR_ATTRIBUTE_TYPE_INVALID);
 }
@@ -421,7 +388,7 @@ static void a_swapped_public_key_object_gets_nothing(void **state)
     forge(key, forged);
     swap_public_object();
 
-    reconnect(); /* the private key tells the modulus: nobody asks the public one */
+    token_reconnect(); /* the private key tells the modulus: nobody asks the public one */
     assert_ok(unwrap(wrapped, back, &err));
     wrap(key, wrapped);
     hide_modulus();
@@ -448,8 +415,8 @@ int main(void)
         TEST(a_swapped_public_key_object_gets_nothing),
     };
     const struct CMUnitTest unguarded[] = {TEST(refuses_a_wrap_made_with_the_public_key)};
-    int failed = KR_GUARDED ? cmocka_run_group_tests(tests, up, down)
-                            : cmocka_run_group_tests(unguarded, up, down);
+    int failed = KR_GUARDED ? cmocka_run_group_tests(tests, up, token_down)
+                            : cmocka_run_group_tests(unguarded, up, token_down);
 
     EVP_PKEY_free(attackers_key());
     return failed;
