@@ -298,6 +298,9 @@ enum kr_status kr_config_require(const struct kr_config *config, struct kr_error
         if (!token->uri)
             return fail_unset(config, "token URI", "uri = pkcs11:token=LABEL", "token:", name, err);
     }
+    if (config->keyring.start_cache && !config->keyring.start_cache_key)
+        return fail_unset(config, "source of the start cache's passphrase",
+                          "start-cache-key = cred:NAME", "keyring", "", err);
     if (!config->keyring.keystore)
         return fail_unset(config, "keystore", "keystore = /full/path", "keyring", "", err);
     return KR_OK;
@@ -322,6 +325,8 @@ void kr_config_free(struct kr_config *config)
     free(config->keyring.name);
     free(config->keyring.keystore);
     free(config->keyring.audit_log);
+    free(config->keyring.start_cache);
+    free(config->keyring.start_cache_key);
     free(config->mariadb.cipher);
     free(config->mysql.master_keys);
     free(config->mysql.server_versions);

@@ -48,6 +48,11 @@ struct kr_config {
         enum kr_lock_policy lock_memory; /* lock-memory = warn | require */
         char *audit_log;                 /* audit-log: full path, or "syslog"; NULL: none */
         bool audit_required;             /* audit-policy = warn (default) | require */
+        char *start_cache;               /* start-cache: full path; NULL: none */
+        char *start_cache_key;           /* start-cache-key: source of its passphrase */
+        unsigned start_cache_lifetime;   /* start-cache-lifetime in seconds, default 24h */
+        unsigned master_key_age;         /* master-key-age in seconds; 0: not watched */
+        unsigned data_key_age;           /* data-key-age in seconds; 0: not watched */
     } keyring;
 
     struct {

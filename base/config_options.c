@@ -211,6 +211,30 @@ static enum kr_status set_ms(const struct option *option, const char *value, voi
     return KR_OK;
 }
 
+/* Longer times: seconds, minutes, hours or days; min and max are seconds. */
+static enum kr_status set_span(const struct option *option, const char *value, void *field,
+                               struct kr_error *err)
+{
+    static const struct {
+        const char *unit;
+        unsigned seconds;
+    } units[] = {{"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}};
+    unsigned long number = 0, seconds = 0;
+    const char *rest = "";
+    bool good = read_number(value, &number, &rest);
+    for (size_t i = 0; good && i < sizeof(units) / sizeof(units[0]); i++)
+        if (strcmp(rest, units[i].unit) == 0)
+            seconds = number * units[i].seconds;
+    if (seconds < option->min || seconds > option->max) {
+        kr_fail(err, KR_CONFIG, "%s is not a time from %u s to %u d", option->name, option->min,
+                option->max / 86400);
+        kr_hint(err, "give a number with s, m, h or d, for example %s = 90d", option->name);
+        return err->status;
+    }
+    *(unsigned *)field = (unsigned)seconds;
+    return KR_OK;
+}
+
 /* A mechanism's number as vendors print it: 0x... or decimal. */
 static enum kr_status set_code(const struct option *option, const char *value, void *field,
                                struct kr_error *err)
@@ -265,6 +289,14 @@ static const struct option options[] = {
     {"keyring", "audit-log", set_audit_log, FIELD(keyring.audit_log)},
     {"keyring", "audit-policy", set_yes_no, FIELD(keyring.audit_required),
      .preset = "warn", .choices = {"warn", "require"}},
+    {"keyring", "start-cache", set_path, FIELD(keyring.start_cache)},
+    {"keyring", "start-cache-key", set_pin_source, FIELD(keyring.start_cache_key)},
+    {"keyring", "start-cache-lifetime", set_span, FIELD(keyring.start_cache_lifetime),
+     .preset = "24h", .min = 1, .max = 30 * 86400},
+    {"keyring", "master-key-age", set_span, FIELD(keyring.master_key_age),
+     .min = 1, .max = 36500u * 86400},
+    {"keyring", "data-key-age", set_span, FIELD(keyring.data_key_age),
+     .min = 1, .max = 36500u * 86400},
     {"mariadb", "cipher", set_choice, FIELD(mariadb.cipher),
      .preset = "aes-cbc", .choices = {"aes-cbc", "aes-ctr"}},
     {"mariadb", "rotation-step", set_count, FIELD(mariadb.rotation_step),

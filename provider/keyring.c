@@ -230,11 +230,13 @@ static enum kr_status open_manifest(struct kr_keyring *keyring, struct kr_error 
 {
     uint8_t *blob = NULL;
     size_t blob_len = 0, len = 0;
+    if (keyring->manifest_key) /* from a try that failed later */
+        return KR_OK;
     KR_TRY(kr_keystore_get_manifest_envelope(keyring->keystore, &blob, &blob_len, err));
     struct kr_envelope_context context =
         kr_manifest_context(keyring->name, kr_keystore_uuid(keyring->keystore));
-    enum kr_status status = kr_envelope_open(&keyring->masters, &context, blob, blob_len,
-                                             &keyring->manifest_key, &len, err);
+    enum kr_status status =
+        kr_outage_open(keyring, &context, blob, blob_len, &keyring->manifest_key, &len, err);
     free(blob);
     if (status != KR_OK) {
         kr_error_context(err, "manifest key of %s", kr_keystore_path(keyring->keystore));
@@ -276,6 +278,18 @@ static enum kr_status load_all(struct kr_keyring *keyring, struct kr_error *err)
     return load_new(keyring, err);
 }
 
+/* The start cache gives what the tokens would have opened, for the keystore as it verifies. */
+static enum kr_status load_without_tokens(struct kr_keyring *keyring, struct kr_error *err)
+{
+    KR_TRY(kr_outage_begin(keyring, err));
+    KR_TRY(kr_keyring_load_masters(keyring, keyring->keystore, err));
+    KR_TRY(open_manifest(keyring, err));
+    KR_TRY(kr_keystore_verify(keyring->keystore, err));
+    KR_TRY(kr_outage_check(keyring, err));
+    KR_TRY(kr_keystore_change_counter(keyring->keystore, &keyring->seen_change, err));
+    return load_new(keyring, err);
+}
+
 static struct kr_keyring *new_keyring(const struct kr_config *config)
 {
     struct kr_keyring *keyring = calloc(1, sizeof(*keyring));
@@ -296,27 +310,19 @@ static struct kr_keyring *new_keyring(const struct kr_config *config)
     return NULL;
 }
 
-static enum kr_status connect_audited(struct kr_keyring *keyring, const struct kr_config *config,
-                                      const char *event_name, struct kr_error *err)
-{
-    const struct kr_audit_event event = {.name = event_name};
-    KR_TRY(kr_audit_open(config, &keyring->audit, err));
-    KR_TRY(kr_audit_begin(keyring->audit, &event, err));
-    enum kr_status status = connect_all(keyring, config, err);
-    if (status != KR_OK)
-        kr_audit_end(keyring->audit, &event, err);
-    return status;
-}
-
-enum kr_status kr_keyring_connect(const struct kr_config *config, const char *event,
-                                  struct kr_keyring **ret, struct kr_error *err)
+/* A keyring of nothing yet, with the record that something begins. */
+static enum kr_status begin_keyring(const struct kr_config *config,
+                                    const struct kr_audit_event *event, struct kr_keyring **ret,
+                                    struct kr_error *err)
 {
     KR_TRY(kr_config_require(config, err));
     kr_secret_set_policy(config->keyring.lock_memory);
     struct kr_keyring *keyring = new_keyring(config);
     if (!keyring)
         return kr_fail_memory(err);
-    enum kr_status status = connect_audited(keyring, config, event, err);
+    enum kr_status status = kr_audit_open(config, &keyring->audit, err);
+    if (status == KR_OK)
+        status = kr_audit_begin(keyring->audit, event, err);
     if (status != KR_OK) {
         kr_keyring_close(keyring);
         return status;
@@ -325,11 +331,28 @@ enum kr_status kr_keyring_connect(const struct kr_config *config, const char *ev
     return KR_OK;
 }
 
-/* By which tokens keys were unwrapped, in words. */
-static void name_unwrappers(const struct kr_tokens *tokens, char *ret, size_t size)
+enum kr_status kr_keyring_connect(const struct kr_config *config, const char *event_name,
+                                  struct kr_keyring **ret, struct kr_error *err)
 {
-    size_t used = 0;
-    ret[0] = '\0';
+    const struct kr_audit_event event = {.name = event_name};
+    struct kr_keyring *keyring = NULL;
+    KR_TRY(begin_keyring(config, &event, &keyring, err));
+    enum kr_status status = connect_all(keyring, config, err);
+    if (status != KR_OK) {
+        kr_audit_end(keyring->audit, &event, err);
+        kr_keyring_close(keyring);
+        return status;
+    }
+    *ret = keyring;
+    return KR_OK;
+}
+
+/* By which tokens keys were unwrapped, in words. */
+static void name_unwrappers(const struct kr_keyring *keyring, char *ret, size_t size)
+{
+    const struct kr_tokens *tokens = &keyring->tokens;
+    size_t used = (size_t)snprintf(
+        ret, size, "%s", keyring->outage.served ? "from the start cache, no token served" : "");
     for (size_t i = 0; i < tokens->count && used < size; i++) {
         struct kr_token_stats stats;
         kr_token_get_stats(tokens->at[i], &stats);
@@ -339,16 +362,28 @@ static void name_unwrappers(const struct kr_tokens *tokens, char *ret, size_t si
     }
 }
 
-enum kr_status kr_keyring_open(const struct kr_config *config, struct kr_keyring **ret,
-                               struct kr_error *err)
+static enum kr_status fill(struct kr_keyring *keyring, const struct kr_config *config, bool server,
+                           struct kr_error *err)
 {
+    if (server)
+        KR_TRY(kr_outage_configure(keyring, config, err));
+    enum kr_status status = connect_all(keyring, config, err);
+    if (status == KR_OK)
+        status = load_all(keyring, err);
+    return status == KR_OK ? KR_OK : load_without_tokens(keyring, err);
+}
+
+static enum kr_status open_keyring(const struct kr_config *config, bool server,
+                                   struct kr_keyring **ret, struct kr_error *err)
+{
+    struct kr_audit_event event = {.name = "keyring-open"};
     struct kr_keyring *keyring = NULL;
     char unwrappers[KR_TOKENS_MAX * 40];
-    KR_TRY(kr_keyring_connect(config, "keyring-open", &keyring, err));
-    enum kr_status status = load_all(keyring, err);
-    name_unwrappers(&keyring->tokens, unwrappers, sizeof(unwrappers));
-    const struct kr_audit_event event = {
-        .name = "keyring-open", .detail = unwrappers, .keys = kr_keytable_versions(keyring->table)};
+    KR_TRY(begin_keyring(config, &event, &keyring, err));
+    enum kr_status status = fill(keyring, config, server, err);
+    name_unwrappers(keyring, unwrappers, sizeof(unwrappers));
+    event.detail = unwrappers;
+    event.keys = kr_keytable_versions(keyring->table);
     kr_audit_end(keyring->audit, &event, status == KR_OK ? NULL : err);
     if (status != KR_OK) {
         kr_keyring_close(keyring);
@@ -356,6 +391,18 @@ enum kr_status kr_keyring_open(const struct kr_config *config, struct kr_keyring
     }
     *ret = keyring;
     return KR_OK;
+}
+
+enum kr_status kr_keyring_open(const struct kr_config *config, struct kr_keyring **ret,
+                               struct kr_error *err)
+{
+    return open_keyring(config, false, ret, err);
+}
+
+enum kr_status kr_keyring_open_server(const struct kr_config *config, struct kr_keyring **ret,
+                                      struct kr_error *err)
+{
+    return open_keyring(config, true, ret, err);
 }
 
 void kr_keyring_close(struct kr_keyring *keyring)
@@ -370,6 +417,7 @@ void kr_keyring_close(struct kr_keyring *keyring)
     free(keyring->masters.keys);
     kr_keytable_free(keyring->table);
     kr_secret_free(keyring->manifest_key);
+    kr_outage_free(&keyring->outage);
     kr_turn_destroy(&keyring->turn);
     free(keyring->name);
     free(keyring->keystore_path);
@@ -415,6 +463,7 @@ void kr_keyring_get_stats(const struct kr_keyring *keyring, struct kr_keyring_st
         .versions = kr_keytable_versions(keyring->table),
         .refreshes = keyring->refreshes,
         .refresh_errors = keyring->refresh_errors,
+        .from_start_cache = keyring->outage.served,
     };
     kr_audit_get_state(keyring->audit, &ret->audit);
     for (size_t i = 0; i < keyring->tokens.count; i++) {

@@ -41,6 +41,11 @@ struct kr_data_key {
 KR_MUST_USE enum kr_status kr_keyring_open(const struct kr_config *config, struct kr_keyring **ret,
                                            struct kr_error *err);
 
+/* The same for a server, which may start from its start cache when every token is away and the
+ * configuration allows it (provider/outage.h). */
+KR_MUST_USE enum kr_status kr_keyring_open_server(const struct kr_config *config,
+                                                  struct kr_keyring **ret, struct kr_error *err);
+
 /* Waits for no hung module. NULL is accepted. */
 void kr_keyring_close(struct kr_keyring *keyring);
 
@@ -161,6 +166,7 @@ KR_MUST_USE enum kr_status kr_keyring_accept(const struct kr_config *config, kr_
 struct kr_keyring_stats {
     uint32_t keys, versions;
     uint64_t refreshes, refresh_errors;
+    bool from_start_cache;       /* no token has served since the start */
     bool token_up;               /* one of the tokens at least */
     struct kr_token_stats token; /* of all tokens together */
     struct kr_audit_state audit; /* borrows from the keyring */

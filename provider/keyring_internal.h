@@ -9,6 +9,7 @@
 #include "provider/generation.h"
 #include "provider/keyring.h"
 #include "provider/keytable.h"
+#include "provider/outage.h"
 #include "provider/tokens.h"
 #include "wrap/envelope.h"
 
@@ -36,6 +37,7 @@ struct kr_keyring {
     } proofs[KR_TOKENS_MAX]; /* by token: when its master keys were proven */
     struct kr_anchors anchors;
     uint64_t seen_change;
+    struct kr_outage outage;
 
     _Atomic uint64_t refreshes, refresh_errors;
 

@@ -102,8 +102,8 @@ enum kr_status kr_row_open(struct kr_keyring *keyring, const struct kr_row *row,
 {
     struct kr_envelope_context context =
         kr_keyring_context(keyring, row->ns, row->id, row->owner, row->version, row->cipher);
-    enum kr_status status = kr_envelope_open(&keyring->masters, &context, row->envelope,
-                                             row->envelope_len, ret, ret_len, err);
+    enum kr_status status =
+        kr_outage_open(keyring, &context, row->envelope, row->envelope_len, ret, ret_len, err);
     if (status != KR_OK)
         kr_error_context(err, "key %s version %u", row->id, row->version);
     return status;

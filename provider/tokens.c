@@ -122,7 +122,7 @@ enum kr_status kr_keyring_open_token(const struct kr_config *config, const char 
 typedef enum kr_status (*token_use)(struct kr_token *token, void *context, struct kr_error *err);
 
 /* The first token with which `use` succeeds, those that are worth trying first; else what the first
- * one said. */
+ * one said, but rather that one refuses than that another is away. */
 static enum kr_status first_of(const struct kr_tokens *tokens, token_use use, void *context,
                                struct kr_token **ret, struct kr_error *err)
 {
@@ -138,7 +138,8 @@ static enum kr_status first_of(const struct kr_tokens *tokens, token_use use, vo
                 *ret = tokens->at[i];
                 return KR_OK;
             }
-            if (first.status != KR_OK)
+            if (first.status != KR_OK &&
+                (first.status != KR_TOKEN_UNAVAILABLE || why.status == KR_TOKEN_UNAVAILABLE))
                 continue;
             first = why;
             if (tokens->count > 1)

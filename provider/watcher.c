@@ -80,6 +80,7 @@ static void *watch(void *arg)
     const struct kr_tokens *tokens = &watcher->keyring->tokens;
     struct trouble refresh = {"taking over changes of the keystore", false};
     struct trouble rewrap = {"wrapping envelopes anew", false};
+    struct trouble outage = {"the start cache", false};
     struct trouble token[KR_TOKENS_MAX];
     struct kr_sync sync = {0};
     uint64_t next_probe = 0;
@@ -94,6 +95,7 @@ static void *watch(void *arg)
         if (kr_now_ms() < next_probe)
             continue;
         probe_tokens(tokens, token);
+        report(&outage, kr_outage_tend(watcher->keyring, &err), &err);
         next_probe = kr_now_ms() + PROBE_INTERVAL_MS;
     }
     return NULL;

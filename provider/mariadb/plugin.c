@@ -41,7 +41,7 @@ static enum kr_status open_keyring(struct kr_error *err)
         return kr_fail(err, KR_CONFIG, "unknown cipher '%s'", config->mariadb.cipher);
     kr_secret_set_policy(config->keyring.lock_memory);
     plugin.auto_create = config->mariadb.auto_create;
-    KR_TRY(kr_keyring_open(config, &plugin.keyring, err));
+    KR_TRY(kr_keyring_open_server(config, &plugin.keyring, err));
     tell_opened(config);
     return kr_keyring_watch(plugin.keyring, err);
 }

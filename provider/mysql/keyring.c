@@ -50,7 +50,7 @@ static enum kr_status open_secrets(const struct kr_config *config, struct kr_key
                                    struct kr_secrets **ret_secrets, struct kr_error *err)
 {
     struct kr_keyring *keyring = NULL;
-    KR_TRY(kr_keyring_open(config, &keyring, err));
+    KR_TRY(kr_keyring_open_server(config, &keyring, err));
     enum kr_status status = kr_secrets_open(keyring, ret_secrets, err);
     if (status == KR_OK)
         *ret_keyring = keyring;

@@ -15,8 +15,7 @@
 
 #include "wrap/envelope.h"
 
-/* Fails the running test with the text of the error. */
-static void must(enum kr_status status, const struct kr_error *err)
+void must(enum kr_status status, const struct kr_error *err)
 {
     if (status != KR_OK)
         fail_msg("%s: %s (%s)", kr_status_name(status), err->text, err->hint);

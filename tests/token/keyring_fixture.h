@@ -12,6 +12,9 @@ struct keyring_fixture {
     struct kr_config *config;
 };
 
+/* Fails the running test with the text of the error. */
+void must(enum kr_status status, const struct kr_error *err);
+
 /* Token, configuration file, and a keystore with its master key. Aborts the test on failure. */
 void keyring_fixture_up(struct keyring_fixture *f);
 /* The same with two tokens, "first" and "second" (of these labels), behind `module`. */

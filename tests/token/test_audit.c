@@ -19,12 +19,7 @@
 static struct keyring_fixture fixture;
 static char log_path[320];
 
-static void must(enum kr_status status, const struct kr_error *err, int line)
-{
-    if (status != KR_OK)
-        fail_msg("line %d: %s (%s)", line, err->text, err->hint);
-}
-#define MUST(call) must(call, &err, __LINE__)
+#define MUST(call) must(call, &err)
 
 static void set_option(const char *option, const char *value)
 {

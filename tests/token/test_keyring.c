@@ -32,12 +32,6 @@ static int down(void **state)
     return 0;
 }
 
-static void must(enum kr_status status, const struct kr_error *err)
-{
-    if (status != KR_OK)
-        fail_msg("%s: %s (%s)", kr_status_name(status), err->text, err->hint);
-}
-
 static uint32_t create(struct kr_keyring *keyring, uint32_t id)
 {
     struct kr_error err = KR_ERROR_INIT;

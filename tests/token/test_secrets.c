@@ -16,12 +16,6 @@
 
 #define INNODB_KEY "INNODBKey-00000000-0000-0000-0000-000000000000-1"
 
-static void must(enum kr_status status, const struct kr_error *err)
-{
-    if (status != KR_OK)
-        fail_msg("%s: %s (%s)", kr_status_name(status), err->text, err->hint);
-}
-
 struct opened {
     struct kr_keyring *keyring;
     struct kr_secrets *secrets;

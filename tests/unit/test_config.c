@@ -136,6 +136,10 @@ static const struct mistake {
     {"[token:a]\naes-kwp-code = KWP\n", ":2: aes-kwp-code is not the number", "0x80000171"},
     {"[token:a]\naes-gcm-code = 0x\n", ":2: aes-gcm-code is not the number", "vendor"},
     {"[token:a]\nread-write-sessions = yes\n", ":2: read-write-sessions has a value", "auto, only"},
+    {"[keyring]\nstart-cache-lifetime = 31d\n",
+     ":2: start-cache-lifetime is not a time from 1 s to", "90d"},
+    {"[keyring]\nmaster-key-age = 1y\n", ":2: master-key-age is not a time", "s, m, h or d"},
+    {"[keyring]\ndata-key-age = 365\n", ":2: data-key-age is not a time", "s, m, h or d"},
     {"[pkcs11]\nsessions = 0\n", ":2: sessions is not a number from 1 to 64", "= 8"},
     {"module = /x\n", ":1: there is an option before the first section", "[token:NAME]"},
     {"[keyring]\nname = a\n\nname = a\n", ":4: name is given twice", "remove one"},
@@ -360,7 +364,7 @@ static void the_example_is_true(void **state)
             all[kept++] = text[i];
     }
     KR_CONFIG_OWNED struct kr_config *with_all = load_good(all);
-    assert_int_equal(switched_on, 21);
+    assert_int_equal(switched_on, 26);
     KR_CONFIG_OWNED struct kr_config *defaults = load_good("");
     assert_string_equal(with_all->keyring.name, defaults->keyring.name);
     assert_int_equal(with_all->keyring.lock_timeout_ms, defaults->keyring.lock_timeout_ms);
