@@ -173,6 +173,7 @@ static void add_keyring(struct rows *rows, const struct component_keyring *use)
     add(rows, "Token", "%s", use->config->tokens[0].uri);
     add(rows, "Token_state", "%s", stats.token_up ? "up" : "down");
     add(rows, "Token_operations", "%llu", (unsigned long long)stats.token.resident_operations);
+    add(rows, "Start_cache", "%s", stats.from_start_cache ? "served" : "not served");
     add(rows, "Keyring", "%s", use->config->keyring.name);
     add(rows, "Keystore", "%s", use->config->keyring.keystore);
     add(rows, "Keys", "%zu", counts.wrapped + counts.resident);

@@ -202,6 +202,30 @@ timeout = 3000
 CONF
 }
 
+# Takes the selected keyring's token away from under whoever uses it.
+token_away() {
+    mv "$KEYRING/tokens" "$KEYRING/tokens.away"
+    as_server mkdir "$KEYRING/tokens"
+}
+
+token_back() {
+    rmdir "$KEYRING/tokens"
+    mv "$KEYRING/tokens.away" "$KEYRING/tokens"
+}
+
+# Lets servers of the selected keyring start without its token.
+allow_start_cache() {
+    random_hex 32 >"$KEYRING/passphrase"
+    own "$KEYRING/passphrase"
+    chmod 600 "$KEYRING/passphrase"
+    cat >>"$P11KEYRING_CONF" <<CONF
+
+[keyring]
+start-cache = $KEYRING/keyring/start.cache
+start-cache-key = file:$KEYRING/passphrase
+CONF
+}
+
 # The keyring that `tool` and servers started from now on use; kept from one check to the next.
 keyring_use() { # NAME
     echo "$1" >"$WORK/selected"

@@ -8,16 +8,6 @@ source "$(dirname "$0")/../lib/mariadb.sh"
 
 ROWS=${P11K_ROWS:-5000}
 
-token_away() {
-    mv "$KEYRING/tokens" "$KEYRING/tokens.away"
-    as_server mkdir "$KEYRING/tokens"
-}
-
-token_back() {
-    rmdir "$KEYRING/tokens"
-    mv "$KEYRING/tokens.away" "$KEYRING/tokens"
-}
-
 server_with_tables() {
     rm -rf "$WORK/s"
     server_new s
