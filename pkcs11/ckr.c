@@ -135,8 +135,16 @@ static const struct {
     {CKR_SESSION_COUNT, "the token has no free session: close other programs that use it"},
 };
 
-static const char unavailable_hint[] =
-    "check that the token is connected and its service runs; then: p11keyring doctor";
+/* Of values that have none of their own. */
+static const char *const class_hints[] = {
+    [KR_TOKEN_UNAVAILABLE] =
+        "check that the token is connected and its service runs; then: p11keyring doctor",
+    [KR_AUTH] = "check the token's user PIN and the PIN source: p11keyring doctor",
+    [KR_INTEGRITY] = "the token takes what it was given for damaged: see what 'p11keyring doctor' "
+                     "finds, and restore the keystore from its backup if need be",
+    [KR_REFUSED] = "see what the token offers and allows: p11keyring doctor",
+    [KR_INTERNAL] = "see the module's own log, and what 'p11keyring doctor' finds",
+};
 
 static size_t find(CK_RV ckr)
 {
@@ -160,7 +168,7 @@ static const char *hint_for(CK_RV ckr, enum kr_status status)
     for (size_t i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
         if (hints[i].ckr == ckr)
             return hints[i].hint;
-    return status == KR_TOKEN_UNAVAILABLE ? unavailable_hint : "";
+    return class_hints[status];
 }
 
 enum kr_status kr_ckr_fail(struct kr_error *err, const char *function, unsigned long ckr)
@@ -176,4 +184,20 @@ enum kr_status kr_ckr_fail(struct kr_error *err, const char *function, unsigned 
     err->ckr = ckr;
     err->ckr_name = kr_ckr_name(ckr);
     return status;
+}
+
+enum kr_status kr_ckr_fail_count(const char *function, unsigned long count, struct kr_error *err)
+{
+    kr_fail(err, KR_INTERNAL, "%s gave %lu entries, more than there can be", function, count);
+    kr_hint(err, "the module breaks the rules of PKCS#11: see its vendor's notes");
+    return KR_INTERNAL;
+}
+
+void kr_ckr_hint_default(struct kr_error *err)
+{
+    const enum kr_status status = err->status;
+
+    if (!err->hint[0] &&
+        (status == KR_TOKEN_UNAVAILABLE || status == KR_INTEGRITY || status == KR_REFUSED))
+        kr_hint(err, "%s", class_hints[status]);
 }

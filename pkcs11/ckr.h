@@ -12,4 +12,10 @@ const char *kr_ckr_name(unsigned long ckr);
  * CKR_PIN_INCORRECT (0xa0)", the class and a hint that fit the value. */
 enum kr_status kr_ckr_fail(struct kr_error *err, const char *function, unsigned long ckr);
 
+/* For a failure of the token that says no more: what to do about its class. */
+void kr_ckr_hint_default(struct kr_error *err);
+
+/* For a list that is longer than its buffer, or has no end. */
+enum kr_status kr_ckr_fail_count(const char *function, unsigned long count, struct kr_error *err);
+
 #endif

@@ -172,7 +172,7 @@ enum kr_status kr_key_order_fill(struct kr_key_order *order, enum kr_key_kind ki
     KR_TRY(new_id(&order->id, err));
     strcpy(order->label, label);
     order->kind = kind;
-    order->tried = false;
+    order->tried = order->made = false;
     return KR_OK;
 }
 
@@ -187,7 +187,7 @@ static enum kr_status generate_any(struct kr_session *s, const struct kr_key_ord
     if (rv == CKR_OK)
         return KR_OK;
     kr_ckr_fail(err, pair ? "C_GenerateKeyPair" : "C_GenerateKey", rv);
-    if (err->status == KR_TOKEN_UNAVAILABLE)
+    if (err->status == KR_TOKEN_UNAVAILABLE && rv != CKR_DEVICE_MEMORY)
         kr_hint(err, "see 'p11keyring master list' for a key that was left behind, and try again");
     return err->status;
 }
@@ -202,15 +202,17 @@ enum kr_status kr_key_make(struct kr_session *s, struct kr_key_order *order, str
         status = kr_key_usable(s, &order->id, &key.handle, &order->info, err);
         if (status != KR_NOT_FOUND || s->wants_keys)
             return status;
+        order->made = false;
     }
     order->tried = true;
     KR_TRY(generate_any(s, order, &key.handle, err));
+    order->made = true;
     status = kr_key_read(s, &key, &info, err);
     if (status == KR_OK)
         status = kr_key_accept(&info, err);
-    if (status == KR_REFUSED)
-        kr_key_destroy(s, key.handle, key.kind, &key.id);
     if (status == KR_OK)
         order->info = info;
+    else if (!s->lost && kr_key_destroy(s, key.handle, key.kind, &key.id) == CKR_OK)
+        order->made = false;
     return status;
 }

@@ -32,7 +32,11 @@ static bool wished(enum kr_wrap_mechanism wish, enum kr_wrap_mechanism mechanism
 /* --- what the token answered --------------------------------------------------------------------
  */
 
-enum { ANSWERS = 512 };
+struct answers {
+    char text[512];
+    enum kr_status trouble; /* of one that was no refusal; KR_OK: none */
+    bool key_left;          /* a key was made, and could not be removed */
+};
 
 /* Whether a failure says that the token cannot do this, and not that it cannot be asked. */
 static bool is_answer(struct kr_token *token, const struct kr_error *err)
@@ -47,25 +51,40 @@ static bool is_answer(struct kr_token *token, const struct kr_error *err)
     return kr_token_get_info(token, &info, &ignored) == KR_OK;
 }
 
-static void add_answer(char answers[ANSWERS], enum kr_wrap_mechanism mechanism,
+static void add_answer(struct answers *answers, enum kr_wrap_mechanism mechanism,
                        const struct kr_error *answer)
 {
-    size_t used = strlen(answers);
+    size_t used = strlen(answers->text);
 
-    snprintf(answers + used, ANSWERS - used, "%s%s: %.200s", used ? "; " : "",
+    snprintf(answers->text + used, sizeof(answers->text) - used, "%s%s: %.200s", used ? "; " : "",
              kr_wrap_mechanism_name(mechanism), answer->text);
+    if (answer->status == KR_TOKEN_UNAVAILABLE)
+        answers->trouble = answer->status;
 }
 
-static enum kr_status fail_answers(enum kr_wrap_mechanism wish, const char *answers,
+static void hint_key_left(struct kr_error *err)
+{
+    kr_hint(err, "a key was made and stayed behind: see it with 'p11keyring master list', remove "
+                 "it with pkcs11-tool --delete-object");
+}
+
+static enum kr_status fail_answers(enum kr_wrap_mechanism wish, const struct answers *answers,
                                    struct kr_error *err)
 {
-    kr_fail(err, KR_REFUSED, "the token cannot wrap keys by %s: %s",
-            wish == KR_WRAP_AUTO ? "any mechanism known here" : kr_wrap_mechanism_name(wish),
-            answers[0] ? answers : "the key is of another kind");
-    kr_hint(err,
-            "see what the token offers: p11keyring doctor; option mechanism in section [pkcs11] "
-            "pins one");
-    return KR_REFUSED;
+    if (answers->trouble) {
+        kr_fail(err, answers->trouble, "the token failed while its mechanisms were tried: %s",
+                answers->text);
+        kr_hint(err, "try again; if it stays so: p11keyring doctor");
+    } else {
+        kr_fail(err, KR_REFUSED, "the token cannot wrap keys by %s: %s",
+                wish == KR_WRAP_AUTO ? "any mechanism known here" : kr_wrap_mechanism_name(wish),
+                answers->text[0] ? answers->text : "the key is of another kind");
+        kr_hint(err, "see what the token offers: p11keyring doctor; option mechanism in section "
+                     "[pkcs11] pins one");
+    }
+    if (answers->key_left)
+        hint_key_left(err);
+    return err->status;
 }
 
 /* --- prove --------------------------------------------------------------------------------------
@@ -100,7 +119,7 @@ static enum kr_status prove_one(struct kr_token *token, const struct kr_object_i
  * added to `answers`. KR_REFUSED when none works. */
 static enum kr_status prove_first(struct kr_token *token, const struct kr_master_info *key,
                                   enum kr_wrap_mechanism wish, enum kr_wrap_mechanism *ret,
-                                  char answers[ANSWERS], struct kr_error *err)
+                                  struct answers *answers, struct kr_error *err)
 {
     for (size_t i = 0; i < PREFERENCES; i++) {
         if (!wished(wish, preference[i]) || kind_for(preference[i]) != key->kind)
@@ -121,10 +140,10 @@ enum kr_status kr_master_prove(struct kr_token *token, const struct kr_object_id
                                struct kr_error *err)
 {
     struct kr_master_info key;
-    char answers[ANSWERS] = "";
+    struct answers answers = {.trouble = KR_OK};
 
     KR_TRY(kr_master_find(token, id, &key, err));
-    return prove_first(token, &key, wish, ret, answers, err);
+    return prove_first(token, &key, wish, ret, &answers, err);
 }
 
 /* --- generate -----------------------------------------------------------------------------------
@@ -185,10 +204,11 @@ static enum kr_status run_make(struct kr_session *s, void *data, struct kr_error
 }
 
 static enum kr_status make(struct kr_token *token, const struct attempt *attempt, const char *label,
-                           struct kr_master_info *ret, struct kr_error *err)
+                           struct kr_master_info *ret, bool *ret_key_left, struct kr_error *err)
 {
     KR_JOB struct kr_job *job = kr_job_new(sizeof(struct make_args), run_make, NULL);
     struct make_args *args;
+    enum kr_status status;
 
     if (!job)
         return kr_fail_memory(err);
@@ -197,9 +217,12 @@ static enum kr_status make(struct kr_token *token, const struct attempt *attempt
     KR_TRY(kr_key_order_fill(&args->order, kind_for(attempt->wish), label, err));
     if (args->order.kind == KR_KIND_RSA)
         job->timeout_ms = RSA_GENERATE_MS;
-    KR_TRY(kr_token_run(token, KR_NEED_LOGIN, job, err));
-    *ret = args->order.info;
-    return KR_OK;
+    status = kr_token_run(token, KR_NEED_LOGIN, job, err);
+    if (status == KR_OK)
+        *ret = args->order.info;
+    else if (err->ckr || err->status != KR_TOKEN_UNAVAILABLE) /* a call that hangs has the job */
+        *ret_key_left = *ret_key_left || args->order.made;
+    return status;
 }
 
 /* A key that does not serve does not stay; but who has waited for a token that does not answer does
@@ -215,9 +238,7 @@ static enum kr_status remove_made(struct kr_token *token, const struct kr_object
             return KR_OK;
         kr_error_context(err, "a key does not serve, and cannot be destroyed");
     }
-    kr_hint(err,
-            "a key was made and stayed behind: see it with 'p11keyring master list', remove it "
-            "with pkcs11-tool --delete-object");
+    hint_key_left(err);
     return err->status;
 }
 
@@ -225,7 +246,7 @@ enum kr_status kr_master_generate(struct kr_token *token, const char *label,
                                   enum kr_wrap_mechanism wish, struct kr_master_info *ret,
                                   struct kr_error *err)
 {
-    char answers[ANSWERS] = "";
+    struct answers answers = {.trouble = KR_OK};
 
     for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
         const enum kr_wrap_mechanism narrowed = common(wish, attempts[i].wish);
@@ -234,17 +255,20 @@ enum kr_status kr_master_generate(struct kr_token *token, const char *label,
 
         if (narrowed == KR_WRAP_AUTO)
             continue;
-        if (make(token, &attempts[i], label, &key, err) != KR_OK) {
-            if (!is_answer(token, err))
+        if (make(token, &attempts[i], label, &key, &answers.key_left, err) != KR_OK) {
+            if (!is_answer(token, err)) {
+                if (answers.key_left)
+                    hint_key_left(err);
                 return err->status;
-            add_answer(answers, narrowed, err);
+            }
+            add_answer(&answers, narrowed, err);
             continue;
         }
-        if (prove_first(token, &key, narrowed, &proven, answers, err) == KR_OK) {
+        if (prove_first(token, &key, narrowed, &proven, &answers, err) == KR_OK) {
             *ret = key;
             return KR_OK;
         }
         KR_TRY(remove_made(token, &key.id, err));
     }
-    return fail_answers(wish, answers, err);
+    return fail_answers(wish, &answers, err);
 }

@@ -131,6 +131,8 @@ static enum kr_status show_that_it_works(struct kr_session *s, CK_OBJECT_HANDLE 
     if (status != KR_TOKEN_UNAVAILABLE && status != KR_INTEGRITY)
         return KR_OK;
     *err = proof;
+    kr_hint(err, "it refuses what it has just wrapped, too, so the keystore is not to blame: see "
+                 "what 'p11keyring doctor' finds");
     return err->status = KR_TOKEN_UNAVAILABLE;
 }
 

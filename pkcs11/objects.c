@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEARCH_STEP = 256 };
+enum { SEARCH_STEP = 256, OBJECTS_MAX = 200000 };
 
 void kr_id_text(const struct kr_object_id *id, char *ret)
 {
@@ -104,7 +104,8 @@ static enum kr_status add_entries(struct kr_session *s, const CK_OBJECT_HANDLE *
     return KR_OK;
 }
 
-/* An open search blocks some modules from reading attributes: the handles are collected first. */
+/* An open search blocks some modules from reading attributes: the handles are collected first. A
+ * module that never comes to an end is left. */
 static enum kr_status collect(struct kr_session *s, CK_OBJECT_HANDLE **ret, size_t *ret_count,
                               struct kr_error *err)
 {
@@ -122,28 +123,37 @@ static enum kr_status collect(struct kr_session *s, CK_OBJECT_HANDLE **ret, size
         }
         all = more;
         rv = P11(s, C_FindObjects, s->handle, all + count, SEARCH_STEP, &found);
-        if (rv == CKR_OK)
-            count += found;
-    } while (rv == CKR_OK && found > 0);
-    if (rv != CKR_OK) {
-        free(all);
-        return kr_ckr_fail(err, "C_FindObjects", rv);
+        count += rv == CKR_OK ? found : 0;
+    } while (rv == CKR_OK && found > 0 && found <= SEARCH_STEP && count <= OBJECTS_MAX);
+    if (rv == CKR_OK && found == 0) {
+        *ret = all;
+        *ret_count = count;
+        return KR_OK;
     }
-    *ret = all;
-    *ret_count = count;
-    return KR_OK;
+    free(all);
+    return rv == CKR_OK ? kr_ckr_fail_count("C_FindObjects", count, err)
+                        : kr_ckr_fail(err, "C_FindObjects", rv);
 }
 
 enum kr_status kr_objects_find(struct kr_session *s, CK_ATTRIBUTE *template, CK_ULONG attrs,
                                CK_OBJECT_HANDLE **ret, size_t *ret_count, struct kr_error *err)
 {
+    CK_OBJECT_HANDLE *found = NULL;
     enum kr_status status;
     CK_RV rv = P11(s, C_FindObjectsInit, s->handle, template, attrs);
 
     if (rv != CKR_OK)
         return kr_ckr_fail(err, "C_FindObjectsInit", rv);
-    status = collect(s, ret, ret_count, err);
-    P11(s, C_FindObjectsFinal, s->handle);
+    status = collect(s, &found, ret_count, err);
+    rv = P11(s, C_FindObjectsFinal, s->handle);
+    if (rv != CKR_OK) /* the session is left with a search that has not ended */
+        kr_session_note_loss(s, KR_LOST_SESSION);
+    if (status == KR_OK && rv != CKR_OK)
+        status = kr_ckr_fail(err, "C_FindObjectsFinal", rv);
+    if (status == KR_OK)
+        *ret = found;
+    else
+        free(found);
     return status;
 }
 
@@ -287,12 +297,13 @@ static const char *find_problem(const struct kr_master_info *info)
 }
 
 /* CKA_VALUE_LEN of an AES key, or the modulus of an RSA key. */
-static unsigned count_bits(enum kr_key_kind kind, const CK_ATTRIBUTE *attr, const uint8_t *bytes)
+static unsigned count_bits(enum kr_key_kind kind, const CK_ATTRIBUTE *attr, const uint8_t *bytes,
+                           CK_ULONG size)
 {
     CK_ULONG len = attr->ulValueLen;
     unsigned bits;
 
-    if (len == CK_UNAVAILABLE_INFORMATION || len == 0)
+    if (len == 0 || !has_value(attr, size))
         return 0;
     if (kind == KR_KIND_AES) {
         CK_ULONG value_len;
@@ -347,7 +358,7 @@ enum kr_status kr_key_read(struct kr_session *s, const struct kr_key_entry *key,
         return kr_ckr_fail(err, "C_GetAttributeValue", rv);
     for (size_t i = 0; i < FLAGS; i++)
         *of[i].field = flags[i] == CK_TRUE;
-    info.bits = count_bits(key->kind, &attrs[FLAGS + 1], size);
+    info.bits = count_bits(key->kind, &attrs[FLAGS + 1], size, sizeof(size));
     info.label[has_value(&attrs[FLAGS], sizeof(info.label) - 1) ? attrs[FLAGS].ulValueLen : 0] =
         '\0';
     info.problem = find_problem(&info);

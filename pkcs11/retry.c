@@ -156,6 +156,19 @@ static void pause_before_next(const struct trial *t)
     nanosleep(&pause, NULL);
 }
 
+/* An operation that failed may stay active where the token does not end it, which the next attempt
+ * meets: what failed first is to be told. */
+static enum kr_status tell_cause(enum kr_status status, struct kr_error *cause,
+                                 struct kr_error *err)
+{
+    if (status == KR_OK)
+        return KR_OK;
+    if (err->ckr == CKR_OPERATION_ACTIVE && cause->status != KR_OK)
+        *err = *cause;
+    *cause = *err;
+    return err->status;
+}
+
 enum kr_status kr_pool_run(struct kr_pool *pool, enum kr_need need, bool may_wait,
                            struct kr_job *job, unsigned timeout_ms, struct kr_error *err)
 {
@@ -163,11 +176,14 @@ enum kr_status kr_pool_run(struct kr_pool *pool, enum kr_need need, bool may_wai
         .deadline = kr_now_ms() + timeout_ms,
         .patient = may_wait && need == KR_NEED_LOGIN && kr_pool_seen(pool),
     };
+    struct kr_error cause = KR_ERROR_INIT;
     enum kr_status status = attempt(pool, &t, need, job, err);
 
+    status = tell_cause(status, &cause, err);
     while (t.tries++, try_again(&t, status)) {
         pause_before_next(&t);
         status = attempt(pool, &t, need, job, err);
+        status = tell_cause(status, &cause, err);
     }
     return status;
 }

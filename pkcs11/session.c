@@ -72,7 +72,7 @@ static enum kr_loss loss_of(CK_RV rv)
     }
 }
 
-static void note_loss(struct kr_session *s, enum kr_loss loss)
+void kr_session_note_loss(struct kr_session *s, enum kr_loss loss)
 {
     if (loss > s->lost)
         s->lost = loss;
@@ -89,7 +89,7 @@ CK_RV kr_session_result(struct kr_session *s, CK_RV rv)
     /* The token may have dropped the session, or somebody else in this process all of them. */
     if (rv == CKR_SESSION_HANDLE_INVALID)
         kr_module_suspect_others(s->module);
-    note_loss(s, loss_of(rv));
+    kr_session_note_loss(s, loss_of(rv));
     return rv;
 }
 
@@ -106,7 +106,7 @@ void kr_session_run(struct kr_session *s, struct kr_job *job)
     job->status = job->run(s, job->args, &job->err);
     if (job->status != KR_OK && !s->lost && !s->wants_keys && s->handle != CK_INVALID_HANDLE &&
         kr_session_alive(s, &gone) != KR_OK) {
-        note_loss(s, KR_LOST_SESSION);
+        kr_session_note_loss(s, KR_LOST_SESSION);
         job->status = gone.status;
         job->err = gone;
     }
@@ -158,20 +158,22 @@ void kr_token_info_fill(struct kr_token_info *ret, CK_SLOT_ID slot, const CK_TOK
 static enum kr_status slot_list(struct kr_session *s, CK_SLOT_ID **ret, CK_ULONG *ret_count,
                                 struct kr_error *err)
 {
-    CK_ULONG count = 0;
+    CK_ULONG count = 0, room;
     CK_SLOT_ID *slots;
     CK_RV rv = P11(s, C_GetSlotList, CK_TRUE, NULL, &count);
 
     if (rv != CKR_OK)
         return kr_ckr_fail(err, "C_GetSlotList", rv);
     count += 8;
-    slots = calloc(count, sizeof(*slots));
+    room = count;
+    slots = calloc(room, sizeof(*slots));
     if (!slots)
         return kr_fail_memory(err);
     rv = P11(s, C_GetSlotList, CK_TRUE, slots, &count);
-    if (rv != CKR_OK) {
+    if (rv != CKR_OK || count > room) {
         free(slots);
-        return kr_ckr_fail(err, "C_GetSlotList", rv);
+        return rv == CKR_OK ? kr_ckr_fail_count("C_GetSlotList", count, err)
+                            : kr_ckr_fail(err, "C_GetSlotList", rv);
     }
     *ret = slots;
     *ret_count = count;
@@ -193,16 +195,22 @@ static CK_ULONG session_max(const CK_TOKEN_INFO *info)
     return max;
 }
 
-/* A slot that does not answer holds no token for us; the others are still asked. */
+/* A slot that does not answer holds no token for us, and what it said is kept; the others are still
+ * asked. */
 static CK_ULONG count_matches(struct kr_session *s, const P11KitUri *uri, const CK_SLOT_ID *slots,
-                              CK_ULONG count, CK_SLOT_ID *ret_slot, CK_ULONG *ret_session_max)
+                              CK_ULONG count, CK_SLOT_ID *ret_slot, CK_ULONG *ret_session_max,
+                              CK_RV *ret_silent)
 {
     CK_ULONG matches = 0;
     CK_TOKEN_INFO info;
 
     for (CK_ULONG i = 0; i < count; i++) {
-        if (P11(s, C_GetTokenInfo, slots[i], &info) != CKR_OK ||
-            !(info.flags & CKF_TOKEN_INITIALIZED) || !p11_kit_uri_match_token_info(uri, &info))
+        CK_RV rv = P11(s, C_GetTokenInfo, slots[i], &info);
+
+        if (rv != CKR_OK)
+            *ret_silent = rv;
+        if (rv != CKR_OK || !(info.flags & CKF_TOKEN_INITIALIZED) ||
+            !p11_kit_uri_match_token_info(uri, &info))
             continue;
         if (matches++ == 0) {
             *ret_slot = slots[i];
@@ -212,22 +220,30 @@ static CK_ULONG count_matches(struct kr_session *s, const P11KitUri *uri, const 
     return matches;
 }
 
+static enum kr_status fail_no_match(const struct kr_session *s, CK_ULONG count, CK_RV silent,
+                                    struct kr_error *err)
+{
+    kr_fail(err, KR_TOKEN_UNAVAILABLE, "no token matches %s (%s has %lu token%s%s%s)", s->uri,
+            kr_module_path(s->module), count, count == 1 ? "" : "s",
+            silent == CKR_OK ? "" : "; C_GetTokenInfo failed: ",
+            silent == CKR_OK ? "" : kr_ckr_name(silent));
+    kr_hint(err, "connect the token, or see what there is: p11keyring token list");
+    return KR_TOKEN_UNAVAILABLE;
+}
+
 static enum kr_status find_token(struct kr_session *s, struct kr_error *err)
 {
     KR_URI P11KitUri *uri = NULL;
     CK_SLOT_ID *slots = NULL, slot = 0;
     CK_ULONG count = 0, matches, max = 0;
+    CK_RV silent = CKR_OK;
 
     KR_TRY(kr_uri_parse(s->uri, P11_KIT_URI_FOR_TOKEN, &uri, err));
     KR_TRY(slot_list(s, &slots, &count, err));
-    matches = count_matches(s, uri, slots, count, &slot, &max);
+    matches = count_matches(s, uri, slots, count, &slot, &max, &silent);
     free(slots);
-    if (matches == 0) {
-        kr_fail(err, KR_TOKEN_UNAVAILABLE, "no token matches %s (%s has %lu token%s)", s->uri,
-                kr_module_path(s->module), count, count == 1 ? "" : "s");
-        kr_hint(err, "connect the token, or see what there is: p11keyring token list");
-        return KR_TOKEN_UNAVAILABLE;
-    }
+    if (matches == 0)
+        return fail_no_match(s, count, silent, err);
     if (matches > 1) {
         kr_fail(err, KR_REFUSED, "%lu tokens match %s", matches, s->uri);
         kr_hint(err, "add serial=... to the URI; the serial numbers: p11keyring token list");
@@ -343,7 +359,7 @@ enum kr_status kr_session_token_info(struct kr_session *s, CK_TOKEN_INFO *ret, s
         return kr_ckr_fail(err, "C_GetTokenInfo", rv);
     KR_TRY(kr_uri_parse(s->uri, P11_KIT_URI_FOR_TOKEN, &uri, err));
     if (!p11_kit_uri_match_token_info(uri, &info)) {
-        note_loss(s, KR_LOST_TOKEN);
+        kr_session_note_loss(s, KR_LOST_TOKEN);
         return kr_fail(err, KR_TOKEN_UNAVAILABLE, "slot %lu now holds another token", s->slot);
     }
     *ret = info;
@@ -385,7 +401,7 @@ enum kr_status kr_session_sees_private(struct kr_session *s, struct kr_error *er
     KR_TRY(ask(s, &session, &token, err));
     if (!is_public(session.state) || !(token.flags & CKF_LOGIN_REQUIRED))
         return KR_OK;
-    note_loss(s, KR_LOST_LOGIN);
+    kr_session_note_loss(s, KR_LOST_LOGIN);
     kr_fail(err, KR_TOKEN_UNAVAILABLE, "somebody else in this process logged out of the token");
     kr_hint(err, "try again: it is logged in to again");
     return KR_TOKEN_UNAVAILABLE;
@@ -394,19 +410,21 @@ enum kr_status kr_session_sees_private(struct kr_session *s, struct kr_error *er
 enum kr_status kr_session_mechanisms(struct kr_session *s, CK_ULONG **ret, size_t *ret_count,
                                      struct kr_error *err)
 {
-    CK_ULONG count = 0;
+    CK_ULONG count = 0, room;
     CK_MECHANISM_TYPE *list;
     CK_RV rv = P11(s, C_GetMechanismList, s->slot, NULL, &count);
 
     if (rv != CKR_OK)
         return kr_ckr_fail(err, "C_GetMechanismList", rv);
-    list = calloc(count + 1, sizeof(*list));
+    room = count;
+    list = calloc(room + 1, sizeof(*list));
     if (!list)
         return kr_fail_memory(err);
     rv = P11(s, C_GetMechanismList, s->slot, list, &count);
-    if (rv != CKR_OK) {
+    if (rv != CKR_OK || count > room) {
         free(list);
-        return kr_ckr_fail(err, "C_GetMechanismList", rv);
+        return rv == CKR_OK ? kr_ckr_fail_count("C_GetMechanismList", count, err)
+                            : kr_ckr_fail(err, "C_GetMechanismList", rv);
     }
     *ret = list;
     *ret_count = count;

@@ -58,6 +58,9 @@ void kr_session_free(struct kr_session *session);
 /* Takes note of what a Cryptoki call returned; a written-off worker gets CKR_FUNCTION_CANCELED. */
 CK_RV kr_session_result(struct kr_session *session, CK_RV rv);
 
+/* The worst loss of a job is what counts. */
+void kr_session_note_loss(struct kr_session *session, enum kr_loss loss);
+
 /* One stamped Cryptoki call: P11(s, C_GetTokenInfo, slot, &info). Evaluates to its CK_RV. */
 #define P11(s, function, ...)                                                                      \
     (kr_call_begin((s)->worker, #function) ? kr_session_result(s, (s)->p11->function(__VA_ARGS__)) \
@@ -143,8 +146,9 @@ struct kr_key_order {
     enum kr_key_kind kind;
     enum kr_key_usage usage;     /* of an AES key */
     CK_MECHANISM_TYPE mechanism; /* of an AES key */
-    bool tried;
-    struct kr_master_info info; /* when it was made */
+    bool tried;                  /* there may be a key */
+    bool made;                   /* there is one */
+    struct kr_master_info info;  /* when it was made */
 };
 
 /* A fresh UUID. KR_USAGE when the label is too long. */

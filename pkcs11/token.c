@@ -3,6 +3,7 @@
 #include "pkcs11/token.h"
 
 #include "base/clock.h"
+#include "pkcs11/ckr.h"
 #include "pkcs11/token_internal.h"
 #include "pkcs11/uri.h"
 
@@ -128,6 +129,8 @@ enum kr_status kr_token_run(struct kr_token *t, enum kr_need need, struct kr_job
         kr_pool_run(t->pool, need, !t->options.one_of_several, job, t->options.timeout_ms, err);
 
     note_outcome(t, status, t->options.one_of_several ? kr_now_ms() - start : 0);
+    if (status != KR_OK)
+        kr_ckr_hint_default(err);
     return status;
 }
 

@@ -197,9 +197,12 @@ static enum kr_status check_new_wraps(const struct kr_masters *masters,
         if (old && kr_envelope_names(old, &new->wraps[i].master_id))
             continue;
         KR_TRY(unwrap_key(masters, &one, back, err));
-        if (CRYPTO_memcmp(back, sealing_key, KR_SEALING_KEY_BYTES) != 0)
-            return kr_fail(err, KR_INTEGRITY,
-                           "the token unwrapped another key than it had wrapped");
+        if (CRYPTO_memcmp(back, sealing_key, KR_SEALING_KEY_BYTES) != 0) {
+            kr_fail(err, KR_INTEGRITY, "the token unwrapped another key than it had wrapped");
+            kr_hint(err, "nothing was stored; see what 'p11keyring doctor' finds, and pin another "
+                         "mechanism by option mechanism in section [pkcs11] if it stays so");
+            return KR_INTEGRITY;
+        }
     }
     return KR_OK;
 }
