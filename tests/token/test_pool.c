@@ -573,7 +573,7 @@ static void survives_random_faults(void **state)
     struct kr_error err = KR_ERROR_INIT;
 
     (void)state;
-    for (unsigned i = 0; i < (soak ? 100 : 4); i++) {
+    for (unsigned i = 0; i < (soak ? 40 : 4); i++) {
         mock_rules("chaos %u 30 C_EncryptInit,C_Encrypt,C_DecryptInit,C_FindObjects,C_OpenSession,"
                    "C_GetSessionInfo,C_GenerateRandom %s\n",
                    i + 1, faults[i % 4]);
