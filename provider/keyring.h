@@ -160,6 +160,10 @@ KR_MUST_USE enum kr_status kr_keyring_accept(const struct kr_config *config, kr_
                                              void *context, struct kr_acceptance *ret,
                                              struct kr_error *err);
 
+/* The newest record of the audit log that the keystore vouches for; number 0: none yet. */
+KR_MUST_USE enum kr_status kr_keyring_audit_anchor(struct kr_keyring *keyring,
+                                                   struct kr_audit_head *ret, struct kr_error *err);
+
 /* --- for status and diagnosis
  * ---------------------------------------------------------------------- */
 

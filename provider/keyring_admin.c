@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* The keyring core: changes to data keys. */
 #include "provider/change.h"
+#include "provider/rows.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -144,6 +145,23 @@ enum kr_status kr_keyring_ensure_key(struct kr_keyring *keyring, uint32_t id, en
     }
     *ret_version = latest;
     return KR_OK;
+}
+
+/* --- the audit log's anchor ---------------------------------------------------------------------
+ */
+
+static enum kr_status read_anchor(struct kr_keystore *keystore, void *ret, struct kr_error *err)
+{
+    return kr_keystore_get_audit_head(keystore, ret, err);
+}
+
+enum kr_status kr_keyring_audit_anchor(struct kr_keyring *keyring, struct kr_audit_head *ret,
+                                       struct kr_error *err)
+{
+    KR_TRY(kr_keyring_lock(keyring, err));
+    enum kr_status status = kr_rows_view(keyring->keystore, read_anchor, ret, err);
+    kr_keyring_unlock(keyring);
+    return status;
 }
 
 /* --- disabling -------------------------------------------------------------------------------- */

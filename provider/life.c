@@ -11,6 +11,7 @@
 #include <string.h>
 
 struct life {
+    const char *event; /* in the audit log */
     struct kr_keyring *keyring;
     const struct kr_life_options *options;
     struct kr_life_result *result;
@@ -157,6 +158,10 @@ static enum kr_status name_masters(struct kr_change *change, void *context, stru
             KR_TRY(kr_keystore_set_master_old(change->keystore, &keyring->master_rows[i].id, err));
     for (size_t i = 0; i < life->result->made_count; i++)
         KR_TRY(kr_keystore_add_master(change->keystore, &life->result->made[i], err));
+    change->audit = (struct kr_audit_event){.name = life->event,
+                                            .token = life->options->token,
+                                            .master = life->result->made[0].label,
+                                            .keys = life->result->made_count};
     return KR_OK;
 }
 
@@ -188,6 +193,8 @@ static enum kr_status change_masters(struct life *life, struct kr_error *err)
     KR_TRY(check_tokens(life, err));
     if (life->options->dry_run)
         return KR_OK;
+    const struct kr_audit_event event = {.name = life->event, .token = life->options->token};
+    KR_TRY(kr_audit_begin(life->keyring->audit, &event, err));
     enum kr_status status = make_all(life, err);
     if (status == KR_OK)
         status = kr_change_run(life->keyring, NULL, NULL, NULL, name_masters, life, err);
@@ -228,12 +235,17 @@ static enum kr_status begin(struct life *life, life_decision decide, struct kr_e
     return status;
 }
 
-static enum kr_status run(struct kr_keyring *keyring, const struct kr_life_options *options,
-                          life_decision decide, struct kr_life_result *ret, struct kr_error *err)
+static enum kr_status run(struct kr_keyring *keyring, const char *event,
+                          const struct kr_life_options *options, life_decision decide,
+                          struct kr_life_result *ret, struct kr_error *err)
 {
-    struct life life = {.keyring = keyring, .options = options, .result = ret};
+    struct life life = {.event = event, .keyring = keyring, .options = options, .result = ret};
+    const struct kr_audit_event failed = {.name = event, .token = options->token};
     *ret = (struct kr_life_result){0};
-    KR_TRY(begin(&life, decide, err));
+    enum kr_status status = begin(&life, decide, err);
+    if (status != KR_OK && !options->dry_run)
+        kr_audit_end(keyring->audit, &failed, err);
+    KR_TRY(status);
     if (!options->dry_run)
         return rewrap(&life, err);
     ret->rewrapped = ret->resumed ? life.state.outdated : life.state.envelopes;
@@ -267,7 +279,7 @@ enum kr_status kr_keyring_rotate_masters(struct kr_keyring *keyring,
                                          const struct kr_life_options *options,
                                          struct kr_life_result *ret, struct kr_error *err)
 {
-    return run(keyring, options, decide_rotation, ret, err);
+    return run(keyring, "master-rotate", options, decide_rotation, ret, err);
 }
 
 static enum kr_status decide_addition(struct life *life, struct kr_error *err)
@@ -291,7 +303,7 @@ enum kr_status kr_keyring_add_token(struct kr_keyring *keyring,
                                     const struct kr_life_options *options,
                                     struct kr_life_result *ret, struct kr_error *err)
 {
-    return run(keyring, options, decide_addition, ret, err);
+    return run(keyring, "master-create", options, decide_addition, ret, err);
 }
 
 static enum kr_status decide_move(struct life *life, struct kr_error *err)
@@ -310,7 +322,7 @@ static enum kr_status decide_move(struct life *life, struct kr_error *err)
 enum kr_status kr_keyring_move(struct kr_keyring *keyring, const struct kr_life_options *options,
                                struct kr_life_result *ret, struct kr_error *err)
 {
-    return run(keyring, options, decide_move, ret, err);
+    return run(keyring, "keyring-move", options, decide_move, ret, err);
 }
 
 static enum kr_status decide_sync(struct life *life, struct kr_error *err)
@@ -323,5 +335,5 @@ static enum kr_status decide_sync(struct life *life, struct kr_error *err)
 enum kr_status kr_keyring_sync(struct kr_keyring *keyring, const struct kr_life_options *options,
                                struct kr_life_result *ret, struct kr_error *err)
 {
-    return run(keyring, options, decide_sync, ret, err);
+    return run(keyring, "keyring-sync", options, decide_sync, ret, err);
 }

@@ -123,6 +123,12 @@ static enum kr_status refuse_named(struct retirement *r, struct kr_keystore *key
     return err->status;
 }
 
+static struct kr_audit_event audit_event(const struct retirement *r)
+{
+    return (struct kr_audit_event){
+        .name = "master-retire", .token = r->row.token, .master = r->row.label};
+}
+
 /* --- steps ------------------------------------------------------------------------------------ */
 
 static enum kr_status make_old(struct kr_change *change, void *context, struct kr_error *err)
@@ -130,6 +136,8 @@ static enum kr_status make_old(struct kr_change *change, void *context, struct k
     struct retirement *r = context;
     KR_TRY(find_row(r, err));
     KR_TRY(refuse_current(r, err));
+    change->audit = audit_event(r);
+    change->audit.detail = "it is old now";
     return kr_keystore_set_master_old(change->keystore, r->id, err);
 }
 
@@ -169,6 +177,8 @@ static enum kr_status end(struct kr_change *change, void *context, struct kr_err
     if (r->row.state == KR_MASTER_CURRENT)
         return kr_fail(err, KR_REFUSED, "master key '%s' became current again", r->row.label);
     KR_TRY(refuse_named(r, change->keystore, err));
+    change->audit = audit_event(r);
+    KR_TRY(kr_audit_begin(r->keyring->audit, &change->audit, err));
     KR_TRY(destroy_everywhere(r, err));
     return kr_keystore_remove_master(change->keystore, r->id, err);
 }
@@ -221,6 +231,17 @@ static enum kr_status drop_wraps(struct retirement *r, const struct kr_life_opti
     return KR_OK;
 }
 
+static enum kr_status retire(struct retirement *r, const struct kr_life_options *options,
+                             struct kr_error *err)
+{
+    KR_TRY(check(r, err));
+    if (options->dry_run)
+        return KR_OK;
+    if (!r->token)
+        KR_TRY(drop_wraps(r, options, err));
+    return r->result->interrupted ? KR_OK : change(r, end, err);
+}
+
 enum kr_status kr_keyring_retire_master(struct kr_keyring *keyring,
                                         const struct kr_object_id *master,
                                         const struct kr_life_options *options,
@@ -228,10 +249,9 @@ enum kr_status kr_keyring_retire_master(struct kr_keyring *keyring,
 {
     struct retirement r = {.keyring = keyring, .id = master, .result = ret};
     *ret = (struct kr_retirement){0};
-    KR_TRY(check(&r, err));
-    if (options->dry_run)
-        return KR_OK;
-    if (!r.token)
-        KR_TRY(drop_wraps(&r, options, err));
-    return ret->interrupted ? KR_OK : change(&r, end, err);
+    enum kr_status status = retire(&r, options, err);
+    const struct kr_audit_event failed = audit_event(&r);
+    if (status != KR_OK && !options->dry_run)
+        kr_audit_end(keyring->audit, &failed, err);
+    return status;
 }

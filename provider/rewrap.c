@@ -471,6 +471,17 @@ static enum kr_status run_batch(struct batch *batch, const struct kr_rewrap_opti
     return KR_OK;
 }
 
+/* A server's single batches are summed up by their caller. */
+static void record(const struct kr_keyring *keyring, const struct kr_rewrap_result *result,
+                   enum kr_status status, const struct kr_error *err)
+{
+    const struct kr_audit_event event = {.name = "rewrap",
+                                         .detail = result->interrupted ? "interrupted" : NULL,
+                                         .envelopes = result->rewrapped};
+    if (status != KR_OK || result->rewrapped > 0)
+        kr_audit_end(keyring->audit, &event, status == KR_OK ? NULL : err);
+}
+
 enum kr_status kr_rewrap(struct kr_keyring *keyring, const struct kr_rewrap_options *options,
                          struct kr_rewrap_result *ret, struct kr_error *err)
 {
@@ -487,5 +498,7 @@ enum kr_status kr_rewrap(struct kr_keyring *keyring, const struct kr_rewrap_opti
         ret->waiting += ret->left; /* their token went away while they were wrapped */
         ret->left = 0;
     }
+    if (!options->once)
+        record(keyring, ret, status, err);
     return status;
 }

@@ -27,8 +27,10 @@ static void look(struct kr_sync *sync, struct kr_keyring *keyring)
     sync->tokens = tokens;
 }
 
-static void say(struct kr_sync *sync, const struct kr_rewrap_result *result)
+static void say(struct kr_sync *sync, const struct kr_keyring *keyring,
+                const struct kr_rewrap_result *result)
 {
+    sync->rewrapped += result->rewrapped;
     if (result->rewrapped > 0 && !sync->begun) {
         kr_log(KR_LOG_NOTE, "wrapping %llu envelopes for the current master keys",
                (unsigned long long)(result->rewrapped + result->left));
@@ -36,7 +38,10 @@ static void say(struct kr_sync *sync, const struct kr_rewrap_result *result)
     }
     if (sync->begun && result->left == 0) {
         kr_log(KR_LOG_NOTE, "every envelope that can be is wrapped for the current master keys");
+        const struct kr_audit_event event = {.name = "rewrap", .envelopes = sync->rewrapped};
+        kr_audit_end(keyring->audit, &event, NULL);
         sync->begun = false;
+        sync->rewrapped = 0;
     }
 }
 
@@ -57,7 +62,7 @@ static enum kr_status step(struct kr_sync *sync, struct kr_keyring *keyring, str
     if (status == KR_CONFIG)
         return give_up(sync, err);
     KR_TRY(status);
-    say(sync, &result);
+    say(sync, keyring, &result);
     if (result.left == 0 || result.rewrapped == 0)
         sync->not_before = 0;
     /* Our own commit is no reason to wait. */

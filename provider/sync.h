@@ -14,6 +14,7 @@ struct kr_sync {
     uint64_t refreshes;  /* changes of the keystore that were seen */
     unsigned tokens;     /* a bit for each that was up */
     uint64_t not_before; /* milliseconds; 0: nothing to do */
+    uint64_t rewrapped;  /* since it was said that it begins */
     bool begun;          /* said */
     bool off;            /* the keystore cannot be written */
 };

@@ -128,7 +128,8 @@ static enum kr_status open_file(const struct kr_audit_log *log, const char *path
     KR_FD int fd = open(path, flags);
     if (fd < 0 && errno == ENOENT) {
         fd = open(path, flags | O_CREAT | O_EXCL, mode);
-        if (fd >= 0 && (give_to_owner(log, fd) != 0 || sync_directory(path) != 0))
+        if (fd >= 0 && (fchmod(fd, mode) != 0 || give_to_owner(log, fd) != 0 ||
+                        sync_directory(path) != 0))
             return fail_file("make", path, err);
         if (fd < 0 && errno == EEXIST)
             fd = open(path, flags);

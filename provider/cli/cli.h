@@ -38,10 +38,13 @@ enum cli_option {
     OPT_ALL,
     OPT_SERVER_CONFIG,
     OPT_USER,
+    OPT_SINCE,
+    OPT_EVENT,
     OPT_COUNT
 };
 
 #define CLI_BIT(option) (1u << (option))
+#define CLI_MANY 1000 /* arguments: no limit of ours */
 
 struct cli_option_spec {
     const char *name;
@@ -255,6 +258,8 @@ enum kr_status cli_run_key_rotate(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_disable(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_enable(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_keyring_accept(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_audit_show(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_audit_verify(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_status(struct cli *cli, struct kr_error *err);
 
 #endif

@@ -92,6 +92,27 @@ static void set_token(struct cli *cli, json_t *result)
         json_object_set_new(result, "pin_guarded", json_null());
 }
 
+static void set_audit(struct cli *cli, json_t *result)
+{
+    struct kr_error why = KR_ERROR_INIT;
+    KR_AUDIT_OWNED struct kr_audit *audit = NULL;
+    struct kr_audit_head newest = {0};
+    bool configured = cli->config->keyring.audit_log != NULL;
+    bool writable = kr_audit_open(cli->config, &audit, &why) == KR_OK &&
+                    kr_audit_check(audit, &newest, &why) == KR_OK;
+
+    json_object_set_new(result, "audit_log", cli_text(cli->config->keyring.audit_log));
+    json_object_set_new(result, "audit_writable",
+                        configured ? json_boolean(writable) : json_null());
+    json_object_set_new(result, "audit_last",
+                        writable && newest.seq > 0 ? json_integer((json_int_t)newest.seq)
+                                                   : json_null());
+    if (!writable) {
+        cli_warn(cli, "the audit log cannot be written: %s", why.text);
+        cli_hint("%s", why.hint);
+    }
+}
+
 static void set_memory(json_t *result)
 {
     struct kr_secret_stats stats;
@@ -117,6 +138,8 @@ static enum kr_status print_status(const json_t *result, struct kr_error *err)
         {"token found", "token_found"},
         {"verified", "verified"},
         {"PIN guarded", "pin_guarded"},
+        {"audit log", "audit_log"},
+        {"audit records", "audit_last"},
         {"locked memory", "memory_locked_bytes"},
         {"unlocked memory", "memory_unlocked_bytes"},
         {NULL, NULL},
@@ -152,6 +175,7 @@ enum kr_status cli_run_status(struct cli *cli, struct kr_error *err)
     set_token(cli, result);
     KR_TRY(cli_verify(cli, &keyring, err));
     json_object_set_new(result, "verified", json_boolean(keyring != NULL));
+    set_audit(cli, result);
     set_memory(result);
     KR_TRY(set_keys(keystore, result, err));
     KR_TRY(set_secrets(keystore, result, err));

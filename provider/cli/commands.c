@@ -27,6 +27,9 @@ const struct cli_option_spec cli_options[OPT_COUNT] = {
     [OPT_PROGRESS] = {"progress", 0, "HOW", "auto, line, json or none (on stderr)"},
     [OPT_ALL] = {"all", 0, NULL, "every key that is not disabled"},
     [OPT_SERVER_CONFIG] = {"server-config", 0, "FILE", "the server's option file"},
+    [OPT_SINCE] = {"since", 0, "TIME",
+                   "records from this time on: 2026-01-31 or 2026-01-31T12:00:00Z"},
+    [OPT_EVENT] = {"event", 0, "EVENT", "records of this event alone, for example key-rotate"},
     [OPT_USER] = {"user", 0, "USER", "the user that the server runs as"},
 };
 
@@ -76,6 +79,10 @@ const struct cli_command cli_commands[] = {
      WRITER | CLI_BIT(OPT_CIPHER) | CLI_BIT(OPT_ALL) | CLI_BIT(OPT_YES), 0, 1, cli_run_key_rotate},
     {"key", "disable", "ID", "allow a data key no new versions", WRITER, 1, 1, cli_run_key_disable},
     {"key", "enable", "ID", "allow it new versions again", WRITER, 1, 1, cli_run_key_enable},
+    {"audit", "show", "[FILE]...", "show the records of the audit log",
+     CLI_BIT(OPT_SINCE) | CLI_BIT(OPT_EVENT), 0, CLI_MANY, cli_run_audit_show},
+    {"audit", "verify", "[FILE]...", "check the audit log's chain, files oldest first", 0, 0,
+     CLI_MANY, cli_run_audit_verify},
     {"status", NULL, NULL, "show keystore, token and keys", 0, 0, 0, cli_run_status},
     {"completion", "bash", NULL, "print a completion script for bash", 0, 0, 0, cli_run_completion},
     {"version", NULL, NULL, "print the version", 0, 0, 0, cli_run_version},

@@ -18,6 +18,7 @@ static const struct {
     {"keystore file", doctor_keystore_file},
     {"keystore place", doctor_keystore_place},
     {"leftovers", doctor_leftovers},
+    {"audit log", doctor_audit_log},
     {"other keyrings", doctor_other_keyrings},
     {"core files", doctor_core_files},
     {"PIN source", doctor_pin_source},

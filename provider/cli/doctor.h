@@ -48,6 +48,7 @@ void doctor_keystore_directory(struct doctor *doctor, struct finding *finding);
 void doctor_keystore_file(struct doctor *doctor, struct finding *finding);
 void doctor_keystore_place(struct doctor *doctor, struct finding *finding);
 void doctor_leftovers(struct doctor *doctor, struct finding *finding);
+void doctor_audit_log(struct doctor *doctor, struct finding *finding);
 
 /* doctor_server.c */
 void doctor_find_server(struct doctor *doctor);

@@ -196,3 +196,32 @@ void doctor_leftovers(struct doctor *doctor, struct finding *finding)
     }
     closedir(stream);
 }
+
+/* --- the audit log ------------------------------------------------------------------------------
+ */
+
+void doctor_audit_log(struct doctor *doctor, struct finding *finding)
+{
+    const struct kr_config *config = doctor->cli->config;
+    KR_AUDIT_OWNED struct kr_audit *audit = NULL;
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_audit_head newest;
+
+    if (!doctor->config_complete) {
+        doctor_skip(finding, "the configuration is not complete");
+        return;
+    }
+    if (!config->keyring.audit_log) {
+        doctor_ok(finding, "none is configured");
+        return;
+    }
+    if (kr_audit_open(config, &audit, &err) == KR_OK &&
+        kr_audit_check(audit, &newest, &err) == KR_OK) {
+        doctor_ok(finding, "%s can be written; its newest record is number %llu",
+                  config->keyring.audit_log, (unsigned long long)newest.seq);
+        return;
+    }
+    doctor_fail_error(finding, &err);
+    if (!config->keyring.audit_required)
+        finding->verdict = VERDICT_WARNING;
+}
