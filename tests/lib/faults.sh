@@ -255,8 +255,14 @@ one_fault() { # NAME FAULT MILLISECONDS KILL RULES
     wait "$job"
     add_to "$1" faults 1
     ! was_felt "$1" "$from" "$injected" || add_to "$1" felt 1
-    server_again "$1" "$4"
-    back_in_time "$1" "$2" "$4" "$since"
+    if server_lives "$1" "$4"; then
+        back_in_time "$1" "$2" "$since"
+    else
+        start_again "$1"
+        recovered "$1" "$since" >/dev/null
+    fi
+    begin_calm "$1"
+    pause 300
 }
 
 # The fault changed what a call returned, or what became of a probe.
@@ -266,8 +272,8 @@ was_felt() { # NAME SINCE INJECTED-BEFORE
             END { exit !n }' "$(faults_dir "$1")/log"
 }
 
-# After a kill, or after MySQL's own rule; a server that ended otherwise is a failure.
-server_again() { # NAME KILLED
+# False after a kill, or after MySQL's own rule; a server that ended otherwise is a failure.
+server_lives() { # NAME KILLED
     if (($2)); then
         add_to "$1" kills 1
         keep_log "$1"
@@ -279,18 +285,14 @@ server_again() { # NAME KILLED
         tail -n 30 "$(server_log "$1")"
         die "the server ended"
     fi
-    start_again "$1"
+    return 1
 }
 
-back_in_time() { # NAME FAULT KILLED SINCE
+back_in_time() { # NAME FAULT SINCE
     local took
-    took=$(recovered "$1" "$4")
-    if (($3 == 0)); then
-        at_least "$1" recovery_slowest "$took"
-        ((took <= 2000 + $(busy_ms "$1" "$4"))) || die "$2: back after $took ms only"
-    fi
-    begin_calm "$1"
-    pause 300
+    took=$(recovered "$1" "$3")
+    at_least "$1" recovery_slowest "$took"
+    ((took <= 2000 + $(busy_ms "$1" "$3"))) || die "$2: back after $took ms only"
 }
 
 keep_log() { cat "$(server_log "$1")" >>"$(faults_dir "$1")/error.log"; }
