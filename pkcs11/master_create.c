@@ -38,12 +38,20 @@ struct answers {
     bool key_left;          /* a key was made, and could not be removed */
 };
 
+/* No mechanism is to blame, so that another one would be a choice by chance. */
+static bool is_full_or_closed(CK_RV rv)
+{
+    return rv == CKR_DEVICE_MEMORY || rv == CKR_HOST_MEMORY || rv == CKR_TOKEN_WRITE_PROTECTED;
+}
+
 /* Whether a failure says that the token cannot do this, and not that it cannot be asked. */
 static bool is_answer(struct kr_token *token, const struct kr_error *err)
 {
     struct kr_error ignored = KR_ERROR_INIT;
     struct kr_token_info info;
 
+    if (is_full_or_closed(err->ckr))
+        return false;
     if (err->status == KR_REFUSED || err->status == KR_INTEGRITY)
         return true;
     if (err->ckr == 0 || (err->status != KR_INTERNAL && err->status != KR_TOKEN_UNAVAILABLE))

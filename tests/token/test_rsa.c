@@ -93,6 +93,21 @@ static void comes_after_aes(void **state)
     assert_int_equal(kr_master_find(token, &info.id, &info, &err), KR_NOT_FOUND);
 }
 
+/* A token that is full says nothing of AES. */
+static void is_no_way_out_of_a_full_token(void **state)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_master_info info;
+    uint64_t pairs = mock_calls("C_GenerateKeyPair");
+
+    (void)state;
+    mock_rules("fail C_GenerateKey 0x%lx\n", CKR_DEVICE_MEMORY);
+    assert_int_equal(kr_master_generate(token, "x", KR_WRAP_AUTO, &info, &err),
+                     KR_TOKEN_UNAVAILABLE);
+    assert_error(&err, KR_TOKEN_UNAVAILABLE, "CKR_DEVICE_MEMORY", "the token is full");
+    assert_int_equal(mock_calls("C_GenerateKeyPair"), pairs);
+}
+
 /* Nothing stays behind, neither half. */
 static void stays_only_when_it_serves(void **state)
 {
@@ -406,6 +421,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(comes_after_aes),
+        TEST(is_no_way_out_of_a_full_token),
         TEST(stays_only_when_it_serves),
         TEST(refuses_unsafe_keys),
         TEST(adopts_keys_of_pkcs11_tool),
