@@ -196,6 +196,15 @@ KR_MUST_USE enum kr_status cli_progress_begin(const struct cli *cli, struct cli_
 bool cli_progress_step(uint64_t done, uint64_t total, void *context);
 void cli_progress_end(struct cli_progress *progress);
 
+/* --- key_ages.c
+ * ------------------------------------------------------------------------------------------- */
+
+/* Keys in use that are older than configured: array of {kind, key, created, age_days, limit_days}.
+ */
+KR_MUST_USE enum kr_status cli_read_overdue(const struct cli *cli, struct kr_keystore *keystore,
+                                            json_t **ret, struct kr_error *err);
+void cli_warn_overdue(struct cli *cli, const json_t *overdue);
+
 /* --- token_state.c
  * -------------------------------------------------------------------------------- */
 

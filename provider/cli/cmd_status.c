@@ -75,6 +75,17 @@ static enum kr_status set_secrets(struct kr_keystore *keystore, json_t *result,
     return KR_OK;
 }
 
+static enum kr_status set_overdue(struct cli *cli, struct kr_keystore *keystore, json_t *result,
+                                  struct kr_error *err)
+{
+    json_t *overdue = NULL;
+
+    KR_TRY(cli_read_overdue(cli, keystore, &overdue, err));
+    cli_warn_overdue(cli, overdue);
+    json_object_set_new(result, "overdue", overdue);
+    return KR_OK;
+}
+
 /* Without a login; a token that is away is told by cli_verify(), later. */
 static void set_token(struct cli *cli, json_t *result)
 {
@@ -179,5 +190,6 @@ enum kr_status cli_run_status(struct cli *cli, struct kr_error *err)
     set_memory(result);
     KR_TRY(set_keys(keystore, result, err));
     KR_TRY(set_secrets(keystore, result, err));
+    KR_TRY(set_overdue(cli, keystore, result, err));
     return cli_print_json(cli, result) ? KR_OK : print_status(result, err);
 }

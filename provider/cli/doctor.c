@@ -29,6 +29,7 @@ static const struct {
     {"master key", doctor_master_key},
     {"mechanism", doctor_mechanism},
     {"keystore integrity", doctor_integrity},
+    {"key ages", doctor_key_ages},
     {"memory lock", doctor_memory_lock},
 };
 

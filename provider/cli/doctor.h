@@ -50,6 +50,9 @@ void doctor_keystore_place(struct doctor *doctor, struct finding *finding);
 void doctor_leftovers(struct doctor *doctor, struct finding *finding);
 void doctor_audit_log(struct doctor *doctor, struct finding *finding);
 
+/* key_ages.c */
+void doctor_key_ages(struct doctor *doctor, struct finding *finding);
+
 /* doctor_server.c */
 void doctor_find_server(struct doctor *doctor);
 void doctor_other_keyrings(struct doctor *doctor, struct finding *finding);

@@ -159,6 +159,31 @@ without_the_token() {
     expect 0 key list
 }
 
+# Keys are seconds old here, and so is what is expected of them.
+key_ages() {
+    expect 0 status --json
+    equal 0 "$(json '.overdue | length')" "overdue keys without cryptoperiods"
+    expect 0 doctor --json --server-config /dev/null
+    equal "not checked" "$(json '.checks[] | select(.check == "key ages").result')" "doctor"
+    cp -p "$P11KEYRING_CONF" "$WORK/conf"
+    printf '\n[keyring]\nmaster-key-age = 1s\ndata-key-age = 30d\n' >>"$P11KEYRING_CONF"
+    eventually 5 overdue "master key"
+    contains "$ERR" "warning: master key 'p11keyring:test:1'"
+    contains "$ERR" "master rotate"
+    expect 3 doctor --json --server-config /dev/null
+    equal warning "$(json '.checks[] | select(.check == "key ages").result')" "doctor"
+    sed -i 's/^master-key-age.*/master-key-age = 30d/; s/^data-key-age.*/data-key-age = 1s/' \
+        "$P11KEYRING_CONF"
+    eventually 5 overdue "data key"
+    cp -p "$WORK/conf" "$P11KEYRING_CONF"
+    expect 0 status
+}
+
+overdue() { # KIND
+    tool status --json >"$OUT" 2>"$ERR" || [[ $? == 3 ]] || return
+    [[ $(json '[.overdue[].kind] | unique | join(",")') == "$1" ]]
+}
+
 check "keys are created, listed and shown" create_list_show
 check "a key that exists or is missing is told" exists_and_missing
 check "rotation gives new versions" rotate
@@ -169,5 +194,6 @@ check "options stand anywhere" options_anywhere
 check "keys of 16, 24 and 32 bytes are imported, also from key files and pipes" import
 check "bad key files are refused and not quoted" bad_imports
 check "status counts first" status_counts_first
+check "keys older than their cryptoperiod are told" key_ages
 check "without the token the keystore is shown, unverified" without_the_token
 finish
