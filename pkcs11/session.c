@@ -349,21 +349,27 @@ void kr_session_abandon(struct kr_session *s)
     s->handle = CK_INVALID_HANDLE;
 }
 
+/* SoftHSM2 gives an empty label while another process writes the token's files, as a login does. */
 enum kr_status kr_session_token_info(struct kr_session *s, CK_TOKEN_INFO *ret, struct kr_error *err)
 {
+    enum { TRIES = 4 };
     KR_URI P11KitUri *uri = NULL;
     CK_TOKEN_INFO info;
-    CK_RV rv = P11(s, C_GetTokenInfo, s->slot, &info);
 
-    if (rv != CKR_OK)
-        return kr_ckr_fail(err, "C_GetTokenInfo", rv);
     KR_TRY(kr_uri_parse(s->uri, P11_KIT_URI_FOR_TOKEN, &uri, err));
-    if (!p11_kit_uri_match_token_info(uri, &info)) {
-        kr_session_note_loss(s, KR_LOST_TOKEN);
-        return kr_fail(err, KR_TOKEN_UNAVAILABLE, "slot %lu now holds another token", s->slot);
+    for (int i = 0; i < TRIES; i++) {
+        CK_RV rv = P11(s, C_GetTokenInfo, s->slot, &info);
+
+        if (rv != CKR_OK)
+            return kr_ckr_fail(err, "C_GetTokenInfo", rv);
+        if (p11_kit_uri_match_token_info(uri, &info)) {
+            *ret = info;
+            return KR_OK;
+        }
+        kr_session_pause();
     }
-    *ret = info;
-    return KR_OK;
+    kr_session_note_loss(s, KR_LOST_TOKEN);
+    return kr_fail(err, KR_TOKEN_UNAVAILABLE, "slot %lu now holds another token", s->slot);
 }
 
 static enum kr_status ask(struct kr_session *s, CK_SESSION_INFO *session, CK_TOKEN_INFO *token,
