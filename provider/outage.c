@@ -145,6 +145,8 @@ enum kr_status kr_outage_begin(struct kr_keyring *keyring, struct kr_error *err)
         kr_log(KR_LOG_WARNING, "no start without a token: %s", why.text);
         return err->status;
     }
+    const struct kr_audit_event event = {.name = "start-cache-use", .detail = err->text};
+    kr_audit_end(keyring->audit, &event, NULL);
     kr_log(KR_LOG_WARNING, "no token serves (%s): starting from the start cache %s", err->text,
            keyring->outage.path);
     *err = (struct kr_error)KR_ERROR_INIT;

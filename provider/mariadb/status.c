@@ -8,7 +8,7 @@
 
 /* One call's answer, in the buffer that the server gives: names and the values they point to. */
 struct answer {
-    struct st_mysql_show_var rows[10];
+    struct st_mysql_show_var rows[11];
     struct kr_keyring_stats keyring;
     struct kr_page_stats pages;
 };
@@ -34,6 +34,7 @@ static int show(MYSQL_THD thd, struct st_mysql_show_var *ret, void *buffer,
         {"token_state", answer->keyring.token_up ? "up" : "down", SHOW_CHAR},
         {"start_cache", answer->keyring.from_start_cache ? "served" : "not served", SHOW_CHAR},
         {"refresh_errors", &answer->keyring.refresh_errors, SHOW_ULONGLONG},
+        {"audit_lost", &answer->keyring.audit.lost, SHOW_ULONGLONG},
         {"cache_hits", &answer->pages.schedule_hits, SHOW_ULONGLONG},
         {NULL, NULL, SHOW_UNDEF},
     };
