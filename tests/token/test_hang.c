@@ -275,12 +275,65 @@ static void counts_time_for_each_call(void **state)
     fixture_down(&f);
 }
 
-int main(void)
+/* A process that ends without closing anything, one call still in the module, whose destructors run
+ * then: in an address space of its own. */
+static int end_abruptly(void)
 {
+    struct kr_token_options options = {.module = getenv("P11K_TEST_MODULE"),
+                                       .uri = getenv("P11K_TEST_URI"),
+                                       .guard_path = getenv("P11K_TEST_GUARD"),
+                                       .timeout_ms = 300,
+                                       .lock_timeout_ms = 5000,
+                                       .sessions = 4};
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_token *token = NULL;
+    uint8_t bytes[16];
+
+    options.pin = check_pin_source(getenv("P11K_TEST_PIN_SOURCE"));
+    MUST(kr_token_open(&options, &token, &err) == KR_OK);
+    MUST(kr_token_login(token, &err) == KR_OK);
+    mock_rules("hang C_GenerateRandom\n");
+    MUST(kr_token_random(token, bytes, sizeof(bytes), &err) == KR_TOKEN_UNAVAILABLE);
+    MUST(kr_token_login(token, &err) == KR_OK);
+    return 0;
+}
+
+static void ends_well_when_nothing_is_closed(void **state)
+{
+    char source[400];
+    struct fixture f;
+    pid_t child;
+    int status;
+
+    (void)state;
+    fixture_up(&f, "endtest");
+    mock_setup(f.dir);
+    snprintf(source, sizeof(source), "file:%s", f.pin_file);
+    setenv("P11K_TEST_PIN_SOURCE", source, 1);
+    setenv("P11K_TEST_MODULE", P11K_MOCK, 1);
+    setenv("P11K_TEST_URI", f.uri, 1);
+    setenv("P11K_TEST_GUARD", f.guard, 1);
+    child = fork();
+    if (child == 0) {
+        execl("/proc/self/exe", "test_hang", "end", NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    fixture_down(&f);
+}
+
+int main(int argc, char **argv)
+{
+    (void)argv;
+    if (argc > 1)
+        return end_abruptly();
+
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hangs_nowhere),
         cmocka_unit_test(counts_time_for_each_call),
         cmocka_unit_test(bounds_the_calls_that_hang),
+        cmocka_unit_test(ends_well_when_nothing_is_closed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

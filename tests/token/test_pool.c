@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { THREADS = 16, TIMEOUT_MS = 20000 };
@@ -444,50 +443,6 @@ __attribute__((unused)) static void works_on_both_sides_of_a_fork(void **state)
     kr_token_close(token);
 }
 
-/* A process that ends without closing anything, one call still in the module, whose destructors run
- * then: in an address space of its own. */
-static int end_abruptly(void)
-{
-    struct kr_token_options options = {.module = getenv("P11K_TEST_MODULE"),
-                                       .uri = getenv("P11K_TEST_URI"),
-                                       .guard_path = getenv("P11K_TEST_GUARD"),
-                                       .timeout_ms = 300,
-                                       .lock_timeout_ms = TIMEOUT_MS,
-                                       .sessions = 4};
-    struct kr_error err = KR_ERROR_INIT;
-    struct kr_token *token = NULL;
-    uint8_t bytes[16];
-
-    options.pin = check_pin_source(getenv("P11K_TEST_PIN_SOURCE"));
-    MUST(kr_token_open(&options, &token, &err) == KR_OK);
-    MUST(kr_token_login(token, &err) == KR_OK);
-    mock_rules("hang C_GenerateRandom\n");
-    MUST(kr_token_random(token, bytes, sizeof(bytes), &err) == KR_TOKEN_UNAVAILABLE);
-    MUST(kr_token_login(token, &err) == KR_OK);
-    return 0;
-}
-
-static void ends_well_when_nothing_is_closed(void **state)
-{
-    char source[400];
-    pid_t child;
-    int status;
-
-    (void)state;
-    snprintf(source, sizeof(source), "file:%s", f.pin_file);
-    setenv("P11K_TEST_PIN_SOURCE", source, 1);
-    setenv("P11K_TEST_MODULE", P11K_MOCK, 1);
-    setenv("P11K_TEST_URI", f.uri, 1);
-    setenv("P11K_TEST_GUARD", f.guard, 1);
-    child = fork();
-    if (child == 0) {
-        execl("/proc/self/exe", "test_pool", "end", NULL);
-        _exit(127);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
-}
-
 /* --- PINs ---------------------------------------------------------------------------------------
  */
 
@@ -618,12 +573,8 @@ static void stays_flat(void **state)
 
 #define TEST(name) cmocka_unit_test_setup(name, fresh)
 
-int main(int argc, char **argv)
+int main(void)
 {
-    (void)argv;
-    if (argc > 1)
-        return end_abruptly();
-
     const struct CMUnitTest tests[] = {
         TEST(works_in_parallel),
         TEST(keeps_to_what_the_token_has),
@@ -639,7 +590,6 @@ int main(int argc, char **argv)
 #ifndef __SANITIZE_THREAD__ /* it cannot follow threads that start after a fork */
         TEST(works_on_both_sides_of_a_fork),
 #endif
-        TEST(ends_well_when_nothing_is_closed),
         TEST(a_wrong_pin_is_tried_once),
         TEST(one_of_several_does_not_wait),
         TEST(survives_random_faults),
