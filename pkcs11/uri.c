@@ -42,27 +42,45 @@ static bool said_twice(const char *text, size_t *ret_len, const char **ret_name)
     return false;
 }
 
+/* To p11-kit a text that begins with a NUL is one that was not given: it would match any token. Only
+ * an id is binary. */
+static bool has_nul_in_text(const char *text)
+{
+    const char *colon = strchr(text, ':');
+
+    for (const char *a = colon ? colon + 1 : NULL; a; a = next_attribute(a)) {
+        const char *nul = strstr(a, "%00");
+
+        if (nul && nul < a + strcspn(a, ";?&") && strncmp(a, "id=", 3) != 0)
+            return true;
+    }
+    return false;
+}
+
 static enum kr_status check(const char *text, P11KitUriType type, P11KitUri *uri,
                             struct kr_error *err)
 {
     const char *name;
     size_t len;
 
-    if (p11_kit_uri_get_pin_value(uri)) {
+    if (p11_kit_uri_get_pin_value(uri) || strcasestr(text, "pin-value")) {
         kr_fail(err, KR_CONFIG, "the token URI holds a PIN (pin-value)");
         kr_hint(err, "remove pin-value from the URI, name a PIN source instead (option "
                      "pin-source), and change the PIN: others may have seen it");
         return KR_CONFIG;
     }
-    if (said_twice(text, &len, &name))
-        return kr_fail(err, KR_CONFIG, "the URI '%s' says %.*s twice", text, (int)len, name);
+    if (said_twice(text, &len, &name)) {
+        kr_fail(err, KR_CONFIG, "the URI '%s' says %.*s twice", text, (int)len, name);
+        kr_hint(err, "leave one of them");
+        return KR_CONFIG;
+    }
     if (p11_kit_uri_get_pin_source(uri) || p11_kit_uri_get_module_path(uri) ||
         p11_kit_uri_get_module_name(uri)) {
         kr_fail(err, KR_CONFIG, "the URI '%s' names a module or a PIN source", text);
         kr_hint(err, "use the options module and pin-source for these");
         return KR_CONFIG;
     }
-    if (p11_kit_uri_any_unrecognized(uri)) {
+    if (p11_kit_uri_any_unrecognized(uri) || has_nul_in_text(text)) {
         kr_fail(err, KR_CONFIG, "the URI '%s' has an attribute or a value that no token can have",
                 text);
         kr_hint(err, "use token (at most 32 bytes), serial, manufacturer, model%s",

@@ -53,8 +53,11 @@ static enum kr_status read_json(const char *path, json_t **ret, struct kr_error 
     KR_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 && errno == ENOENT)
         return KR_OK;
-    if (fd < 0 || fstat(fd, &st) != 0)
-        return kr_fail(err, KR_CONFIG, "cannot open %s: %s", path, strerror(errno));
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        kr_fail(err, KR_CONFIG, "cannot open %s: %s", path, strerror(errno));
+        kr_hint(err, "the server's user must be able to read it");
+        return err->status;
+    }
     KR_TRY(kr_config_check_file(path, &st, err));
     return parse(path, fd, ret, err);
 }
@@ -148,8 +151,11 @@ static enum kr_status is_elsewhere(json_t *json, bool *ret, struct kr_error *err
 {
     const json_t *value = json_object_get(json, READ_LOCAL);
     bool elsewhere = json_is_true(value);
-    if (value && !json_is_boolean(value))
-        return kr_fail(err, KR_CONFIG, "\"" READ_LOCAL "\" is neither true nor false");
+    if (value && !json_is_boolean(value)) {
+        kr_fail(err, KR_CONFIG, "\"" READ_LOCAL "\" is neither true nor false");
+        kr_hint(err, "write it like this: {\"" READ_LOCAL "\": true}");
+        return err->status;
+    }
     if (elsewhere && json_object_size(json) > 1) {
         kr_fail(err, KR_CONFIG, "\"" READ_LOCAL "\" is true, but other names are given too");
         kr_hint(err, "move them to " COMPONENT_NAME ".cnf in the data directory");
