@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
 # The full counts of what tests/run.sh shows once and small, and what is too long for it: fuzzers,
-# benchmarks, ThreadSanitizer. Prints the figures that docs/DEVELOPMENT.md records; about an hour.
+# benchmarks, ThreadSanitizer. Prints the figures that docs/DEVELOPMENT.md records; some hours.
 # Each P11K_* variable below can be set from outside.
 set -uo pipefail
 
@@ -13,7 +13,7 @@ Parts, all of them by default: ${PARTS[*]}
 TEXT
 }
 
-PARTS=(packages build tidy unit server cli mysql fuzz tsan bench)
+PARTS=(packages build tidy unit ckr server cli mysql fuzz tsan bench)
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 export P11K_BUILD=${P11K_BUILD:-$ROOT/build/test}
 export P11K_ROWS=${P11K_ROWS:-200000}
@@ -24,7 +24,7 @@ export P11K_TABLES=${P11K_TABLES:-200}
 export P11K_FAULT_SECONDS=${P11K_FAULT_SECONDS:-600}
 export P11K_AWAY_SECONDS=${P11K_AWAY_SECONDS:-60}
 export P11K_SOAK=1
-FUZZ_SECONDS=${P11K_FUZZ_SECONDS:-60}
+FUZZ_SECONDS=${P11K_FUZZ_SECONDS:-600}
 failures=()
 
 build() { # FOLDER [cmake option...]
@@ -53,24 +53,34 @@ part_cli() { "$ROOT/tests/run.sh" cli; }
 
 part_mysql() { "$ROOT/tests/run.sh" mysql; }
 
-# Fuzzers are built by clang, with the sanitizers, and start from tests/fuzz/corpus/NAME. New inputs
-# stay in build/fuzz/found; one that crashes is kept there as crash-*.
+# Every return value of PKCS#11 at every call of every operation; tests/run.sh takes a sample.
+part_ckr() { P11K_CKR_SAMPLE=${P11K_CKR_SAMPLE:-1} "$P11K_BUILD/bin/test_every_ckr"; }
+
+fuzz() { # FUZZER FOLDER
+    local name=${1##*/fuzz_} folder=$2
+    mkdir -p "$folder/found/$name"
+    if "$1" -max_total_time="$FUZZ_SECONDS" -artifact_prefix="$folder/found/$name/" \
+        "$folder/found/$name" "$ROOT/tests/fuzz/corpus/$name" >"$folder/$name.log" 2>&1; then
+        printf '%s, %d s: %s\n' "$name" "$FUZZ_SECONDS" "$(tail -n 1 "$folder/$name.log")"
+    else
+        printf '%s:\n%s\n' "$name" "$(tail -n 40 "$folder/$name.log")"
+        return 1
+    fi
+}
+
+# Fuzzers are built by clang, with the sanitizers, and start from tests/fuzz/corpus/NAME; one for each
+# processor runs at a time. New inputs stay in build/fuzz/found; one that crashes is kept there as
+# crash-*.
 part_fuzz() {
-    local folder=$ROOT/build/fuzz fuzzer name rc=0
+    local folder=$ROOT/build/fuzz fuzzer rc=0
     build "$folder" -DCMAKE_C_COMPILER=clang -DP11K_FUZZ=ON \
         -DP11K_SANITIZE=address,undefined || return
+    ctest --test-dir "$folder" -L '^fuzz$' --output-on-failure --no-tests=error || rc=1
     for fuzzer in "$folder/bin"/fuzz_*; do
-        name=${fuzzer##*/fuzz_}
-        printf '%s, %d s: ' "$name" "$FUZZ_SECONDS"
-        mkdir -p "$folder/found/$name"
-        if "$fuzzer" -max_total_time="$FUZZ_SECONDS" -artifact_prefix="$folder/found/$name/" \
-            "$folder/found/$name" "$ROOT/tests/fuzz/corpus/$name" >"$folder/$name.log" 2>&1; then
-            tail -n 1 "$folder/$name.log"
-        else
-            tail -n 40 "$folder/$name.log"
-            rc=1
-        fi
+        while (($(jobs -rp | wc -l) >= $(nproc))); do wait -n || rc=1; done
+        fuzz "$fuzzer" "$folder" &
     done
+    while [[ -n $(jobs -p) ]]; do wait -n || rc=1; done
     return "$rc"
 }
 
