@@ -107,6 +107,7 @@ enum kr_status kr_seat_open(struct kr_seat *seat, bool *ret_crowded, struct kr_e
  */
 
 struct handles {
+    bool restart;
     size_t count;
     CK_SESSION_HANDLE list[];
 };
@@ -151,7 +152,7 @@ static enum kr_status run_attach(struct kr_session *s, void *args, struct kr_err
 static enum kr_status run_connect(struct kr_session *s, void *args, struct kr_error *err)
 {
     KR_TRY(run_close_all(s, args, err));
-    return kr_session_connect(s, err);
+    return kr_session_connect(s, ((struct handles *)args)->restart, err);
 }
 
 static enum kr_status run_finalise(struct kr_session *s, void *args, struct kr_error *err)
@@ -196,6 +197,7 @@ static enum kr_status connect_token(struct kr_seat *seat, struct kr_error *err)
     job = handles_job(p, run_connect);
     if (!job)
         return kr_fail_memory(err);
+    ((struct handles *)job->args)->restart = p->restart;
     kr_worker_session(seat->worker)->p11 = p->p11;
     return kr_seat_run(seat, job, err);
 }
@@ -225,6 +227,7 @@ static void note_connected(struct kr_seat *seat)
     if (p->seen)
         kr_pool_count(&p->stats->reconnects, 1);
     p->connected = p->seen = true;
+    p->served = p->restart = false;
 }
 
 static void note_failure(struct kr_seat *seat, const struct kr_error *err)

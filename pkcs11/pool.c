@@ -151,7 +151,7 @@ struct kr_seat *kr_seat_take(struct kr_pool *p)
     }
     best->taken = true;
     best->lost = KR_LOST_NOTHING;
-    best->hung = false;
+    best->hung = best->served = false;
     p->taken++;
     return best;
 }
@@ -302,6 +302,9 @@ bool kr_pool_leave(struct kr_seat *seat, enum kr_loss lost)
         close_session(seat);
     pthread_mutex_lock(&p->lock);
     ended = lost == KR_LOST_TOKEN && p->connected;
+    p->served = p->served || seat->served;
+    if (ended)
+        p->restart = !p->served;
     if (lost == KR_LOST_TOKEN)
         p->connected = false;
     if (lost == KR_LOST_SESSION)

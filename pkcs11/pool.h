@@ -23,7 +23,7 @@ struct kr_seat {
     uint64_t deadline;    /* kr_now_ms() at which waiting for others ends */
     struct kr_keys *keys; /* what its last job knew of them */
     enum kr_loss lost;    /* the worst of all its jobs */
-    bool hung;
+    bool hung, served;    /* it did something that the login is needed for */
 };
 
 /* `options` and `stats` are borrowed. No call is made. */

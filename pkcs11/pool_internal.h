@@ -23,6 +23,8 @@ struct kr_pool {
     bool attached, connected, seen;
     bool in_use;             /* of the module, see kr_module_use() */
     unsigned epoch;          /* the module's, of all sessions */
+    bool served;             /* this connection did something that the login is needed for */
+    bool restart;            /* one did not: the module must start anew */
     bool rebuilding;         /* one caller has everything */
     unsigned failures;       /* how often that failed, and the last time: */
     struct kr_error failure; /* ... this was why */

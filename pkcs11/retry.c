@@ -109,6 +109,7 @@ static enum kr_status attempt(struct kr_pool *pool, struct trial *t, enum kr_nee
         }
         status = use_seat(seat, need, job, &crowded, err);
         t->hung = seat->hung;
+        seat->served = status == KR_OK && need == KR_NEED_LOGIN;
         t->lost = crowded || t->hung ? KR_LOST_NOTHING : judge(t, status, seat->lost, err);
         if (kr_pool_leave(seat, t->lost))
             kr_log(KR_LOG_NOTE, "the token failed (%s): connecting again", err->text);

@@ -303,11 +303,14 @@ static enum kr_status find_after_restart(struct kr_session *s, enum kr_status fo
     return restarted ? find_and_open(s, err) : found;
 }
 
-enum kr_status kr_session_connect(struct kr_session *s, struct kr_error *err)
+enum kr_status kr_session_connect(struct kr_session *s, bool restart, struct kr_error *err)
 {
     enum kr_status status;
+    bool restarted;
 
     s->needs_initialise = false;
+    if (restart)
+        KR_TRY(kr_module_restart(s->module, s->worker, &restarted, err));
     status = find_and_open(s, err);
     if (s->needs_initialise) {
         s->needs_initialise = false;

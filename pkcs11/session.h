@@ -70,8 +70,10 @@ void kr_session_note_loss(struct kr_session *session, enum kr_loss loss);
  * error, whatever the job made of it. */
 void kr_session_run(struct kr_session *session, struct kr_job *job);
 
-/* Finds the one token and opens a session; initialises the module again where that is needed. */
-KR_MUST_USE enum kr_status kr_session_connect(struct kr_session *session, struct kr_error *err);
+/* Finds the one token and opens a session; initialises the module again where that is needed, or
+ * with `restart` where that may be done at all (kr_module_restart). */
+KR_MUST_USE enum kr_status kr_session_connect(struct kr_session *session, bool restart,
+                                              struct kr_error *err);
 /* Opens a session with a token that was found before, in place of the one that there was. */
 KR_MUST_USE enum kr_status kr_session_open(struct kr_session *session, struct kr_error *err);
 /* Closes the session if there is one. */

@@ -16,7 +16,7 @@ DOCS=$ROOT/docs/TOKENS.md
 TABLES=(structure figures refusals)
 declare -A NAME_OF=([softhsm2]=SoftHSM2 [nss]="NSS softokn" [opencryptoki]="openCryptoki soft token"
     [tpm2]="tpm2-pkcs11, swtpm")
-cp "$BUILD/tests/matrix/matrix" "$WORK/bin/"
+cp "$BUILD"/tests/matrix/{matrix,outlast} "$WORK/bin/"
 
 # --- what is found ---------------------------------------------------------------------------------
 
@@ -26,8 +26,7 @@ found() { # JQ-ARGUMENT...: of what the program reported
 
 measure() {
     local table
-    as_server "$WORK/bin/matrix" "$MODULE" "$URI" "file:$KEYRING/pin" "$KEYRING/matrix.guard" \
-        "$INIT_ARGS" >"$KEYRING/found.json"
+    as_server "$WORK/bin/matrix" "${ACCESS[@]}" >"$KEYRING/found.json"
     for table in "${TABLES[@]}"; do
         rows "$table" >>"$WORK/$table.rows"
     done
@@ -79,6 +78,29 @@ kwp_by_its_new_number() {
     export P11KEYRING_CONF=$KEYRING/kwp.conf
     keeps_keys
     tool status --json | jq -e 'any(..; . == "aes-kwp")'
+}
+
+# A process, as a server is one, whose token's daemon is killed and comes back.
+outlasts_its_daemon() {
+    local said=$KEYRING/outlast pid
+    mkfifo "$said.in"
+    own "$said.in"
+    # shellcheck disable=SC2016 # expanded by sh
+    background "${AS_SERVER[@]}" sh -c 'exec "$@" <"$0"' "$said.in" "$WORK/bin/outlast" \
+        "${ACCESS[@]}" >"$said" 2>"$said.errors"
+    pid=$background_pid
+    exec 9>"$said.in"
+    eventually 20 grep -q '^up' "$said"
+    end_process "$KEYRING/abrmd.pid" KILL
+    eventually 30 grep -q '^down' "$said"
+    start_abrmd 9>&-
+    eventually 30 last_line_is "$said" up
+    exec 9>&-
+    wait_gone "$pid" 20
+}
+
+last_line_is() { # FILE TEXT
+    [[ $(tail -n 1 "$1") == "$2" ]]
 }
 
 rsa_serves() {
@@ -151,6 +173,7 @@ promise value_stays "the PIN is not enough to get a master key out" softhsm2 ope
 promise extractable_is_refused "a key that may leave the token is refused" \
     softhsm2 nss opencryptoki
 promise rsa_serves "a token without AES-GCM and AES-KWP serves by RSA" tpm2
+promise outlasts_its_daemon "a running process finds it again after its daemon was killed" tpm2
 promise wrong_pin_is_tried_once "a wrong PIN is tried once" "${TOKENS[@]}"
 promise refuses_foreign_kwp "0x210A in a format of its own is refused" nss opencryptoki
 promise kwp_by_its_new_number "AES-KWP serves by the number 0x210B" nss opencryptoki
@@ -183,6 +206,7 @@ for TOKEN in "$@"; do
     AS_SERVER_HERE=("${AS_SERVER[@]}")
     # shellcheck disable=SC1090 # written by start_token
     source "$WORK/$TOKEN/state"
+    ACCESS=("$MODULE" "$URI" "file:$KEYRING/pin" "$KEYRING/matrix.guard" "$INIT_ARGS")
     for line in "${PROMISES[@]}"; do
         IFS='|' read -r function what tokens <<<"$line"
         [[ " $tokens " == *" $TOKEN "* ]] || continue

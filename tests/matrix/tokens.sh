@@ -8,7 +8,7 @@
 #   VERSION                what is under test, for the documents
 #   AS_SERVER              the command that runs its arguments as the server's user and where the
 #                          token is; as_server and tool use it
-# shellcheck disable=SC2034,SC2153 # for the sourcing script, from common.sh
+# shellcheck disable=SC2034,SC2153,SC2154 # for the sourcing script, from common.sh
 
 TOKENS=(softhsm2 nss opencryptoki tpm2)
 LIB=/usr/lib/$(gcc -print-multiarch)
@@ -91,10 +91,16 @@ start_tpm2() {
         --pid "file=$tpm/swtpm.pid"
     as_server dbus-daemon --session --address="$DBUS_SESSION_BUS_ADDRESS" --fork --print-pid \
         >"$tpm/bus.pid"
-    background as_server "$tpm/tpm2-abrmd" --session --tcti="swtpm:path=$tpm/tpm"
-    eventually 10 on_bus com.intel.tss2.Tabrmd
+    start_abrmd
     configure
     init_token
+}
+
+start_abrmd() {
+    background "${AS_SERVER[@]}" "$KEYRING/tpm/tpm2-abrmd" --session \
+        --tcti="swtpm:path=$KEYRING/tpm/tpm"
+    mv "$WORK/background.$background_pid.pid" "$KEYRING/abrmd.pid"
+    eventually 10 on_bus com.intel.tss2.Tabrmd
 }
 
 on_bus() { # NAME
