@@ -47,8 +47,7 @@ static enum kr_status print_result(struct cli *cli, const struct kr_life_result 
     for (size_t i = 0; i < done->made_count; i++)
         printf("master key '%s' (%s) in token '%s'\n", done->made[i].label,
                kr_wrap_mechanism_name(done->made[i].mechanism), done->made[i].token);
-    printf("envelopes: %llu, wrapped anew: %llu\n", (unsigned long long)done->envelopes,
-           (unsigned long long)done->rewrapped);
+    printf("envelopes wrapped anew: %llu\n", (unsigned long long)done->rewrapped);
     return KR_OK;
 }
 

@@ -163,7 +163,7 @@ interrupt() {
     local id
     for id in 2 3 4 5 6 7 8 9; do tool key create "$id" >/dev/null; done
     sed -i 's/^timeout = .*/timeout = 3000\nsessions = 1/' "$P11KEYRING_CONF"
-    mock_rules "delay C_Decrypt 300"
+    mock_rules "delay C_Decrypt 150"
     background "${AS_SERVER[@]}" "$WORK/bin/p11keyring" master rotate --json --progress=none \
         >"$OUT" 2>"$ERR"
     eventually 20 rewrap_began
