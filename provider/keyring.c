@@ -2,6 +2,7 @@
 /* The keyring core: opening, lookups, and following what other processes change. */
 #include "provider/rows.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "pkcs11/pin_guard.h"
 
@@ -97,11 +98,30 @@ bool kr_keyring_knows_masters(const struct kr_keyring *keyring, const struct kr_
     return true;
 }
 
+enum { RETRY_MASTERS_MS = 1000 };
+
+static bool is_retry_due(const struct kr_keyring *keyring)
+{
+    return keyring->masters.doubtful && kr_now_ms() >= keyring->masters_retry;
+}
+
+/* What is the same stays as it was: wraps that are under way count on it. */
+static void replace_masters(struct kr_keyring *keyring, struct kr_masters *masters)
+{
+    const size_t bytes = masters->count * sizeof(*masters->keys);
+    keyring->masters_retry = kr_now_ms() + RETRY_MASTERS_MS;
+    if (keyring->masters.count != masters->count || !keyring->masters.keys ||
+        memcmp(keyring->masters.keys, masters->keys, bytes) != 0)
+        keyring->masters_version++;
+    free(keyring->masters.keys);
+    keyring->masters = *masters;
+}
+
 enum kr_status kr_keyring_take_masters(struct kr_keyring *keyring, const struct kr_master_row *rows,
                                        size_t count, struct kr_error *err)
 {
     struct kr_masters masters;
-    if (kr_keyring_knows_masters(keyring, rows, count))
+    if (kr_keyring_knows_masters(keyring, rows, count) && !is_retry_due(keyring))
         return KR_OK;
     struct kr_master_row *copy = calloc(count + 1, sizeof(*copy));
     if (!copy)
@@ -113,11 +133,9 @@ enum kr_status kr_keyring_take_masters(struct kr_keyring *keyring, const struct 
     }
     memcpy(copy, rows, count * sizeof(*copy));
     free(keyring->master_rows);
-    free(keyring->masters.keys);
     keyring->master_rows = copy;
     keyring->master_count = count;
-    keyring->masters = masters;
-    keyring->masters_version++;
+    replace_masters(keyring, &masters);
     return KR_OK;
 }
 
@@ -200,7 +218,7 @@ enum kr_status kr_keyring_refresh_locked(struct kr_keyring *keyring, struct kr_e
 {
     uint64_t change;
     KR_TRY(kr_keystore_change_counter(keyring->keystore, &change, err));
-    if (change == keyring->seen_change)
+    if (change == keyring->seen_change && !is_retry_due(keyring))
         return KR_OK;
     KR_TRY(load_new(keyring, err));
     keyring->seen_change = change;

@@ -32,6 +32,7 @@ struct kr_keyring {
     size_t master_count;
     struct kr_masters masters;
     uint64_t masters_version; /* counts the changes of `masters` */
+    uint64_t masters_retry;   /* kr_now_ms() at which doubtful ones are looked for again */
     struct kr_proof {
         uint64_t connection, masters_version;
     } proofs[KR_TOKENS_MAX]; /* by token: when its master keys were proven */

@@ -23,7 +23,7 @@ static enum kr_status prove(const struct kr_keyring *keyring, const struct kr_ke
                             const uint8_t *blob, size_t len, struct kr_error *err)
 {
     struct kr_master_key alone = *key;
-    const struct kr_masters masters = {&alone, 1};
+    const struct kr_masters masters = {.keys = &alone, .count = 1};
     struct kr_envelope_context context =
         kr_manifest_context(keyring->name, kr_keystore_uuid(keystore));
     KR_SECRET uint8_t *found = NULL;

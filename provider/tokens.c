@@ -268,7 +268,8 @@ static enum kr_status explain_missing(const struct kr_master_row *row, struct kr
 
 /* The key's own token, unless it says that the key does not serve. An old key may be gone. */
 static enum kr_status add_own(const struct kr_master_row *row, struct kr_token *token,
-                              bool only_token, struct kr_master_key *key, struct kr_error *err)
+                              bool only_token, struct kr_master_key *key, bool *doubtful,
+                              struct kr_error *err)
 {
     struct kr_error why = KR_ERROR_INIT;
     struct kr_master_info info;
@@ -288,6 +289,7 @@ static enum kr_status add_own(const struct kr_master_row *row, struct kr_token *
         *err = why;
         return status;
     }
+    *doubtful = *doubtful || row->state == KR_MASTER_CURRENT;
     kr_log_error(KR_LOG_WARNING, &why);
     return KR_OK;
 }
@@ -320,12 +322,12 @@ static size_t rank(const struct kr_master_row *row, const struct kr_token *own,
 
 static enum kr_status match(const struct kr_master_row *row, struct kr_token *own,
                             const struct kr_tokens *tokens, struct kr_master_key *key,
-                            struct kr_error *err)
+                            bool *doubtful, struct kr_error *err)
 {
     key->id = row->id;
     key->mechanism = row->mechanism;
     key->current = row->state == KR_MASTER_CURRENT;
-    KR_TRY(add_own(row, own, tokens->count == 1, key, err));
+    KR_TRY(add_own(row, own, tokens->count == 1, key, doubtful, err));
     add_copies(row, own, tokens, key);
     return KR_OK;
 }
@@ -336,6 +338,7 @@ enum kr_status kr_masters_match(const struct kr_master_row *rows, size_t count,
 {
     struct kr_master_key *keys = calloc(count + 1, sizeof(*keys));
     size_t used = 0;
+    bool doubtful = false;
     if (!keys)
         return kr_fail_memory(err);
     for (size_t place = 0; place <= tokens->count + 1; place++) {
@@ -343,13 +346,13 @@ enum kr_status kr_masters_match(const struct kr_master_row *rows, size_t count,
             struct kr_token *own = kr_master_token(rows, count, &rows[i], tokens);
             if (rank(&rows[i], own, tokens) != place)
                 continue;
-            enum kr_status status = match(&rows[i], own, tokens, &keys[used++], err);
+            enum kr_status status = match(&rows[i], own, tokens, &keys[used++], &doubtful, err);
             if (status != KR_OK) {
                 free(keys);
                 return status;
             }
         }
     }
-    *ret = (struct kr_masters){.keys = keys, .count = used};
+    *ret = (struct kr_masters){.keys = keys, .count = used, .doubtful = doubtful};
     return KR_OK;
 }

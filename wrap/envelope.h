@@ -59,6 +59,7 @@ struct kr_master_key {
 struct kr_masters {
     struct kr_master_key *keys; /* in order of preference */
     size_t count;
+    bool doubtful; /* a token that answers did not show a current key that it should have */
 };
 
 /* Checks magic, version, lengths and bounds. KR_INTEGRITY. */

@@ -152,7 +152,7 @@ void keyring_fixture_add_versions(struct keyring_fixture *f, uint32_t id, unsign
                                 .current = true,
                                 .tokens = {token},
                                 .token_count = 1};
-    const struct kr_masters masters = {&key, 1};
+    const struct kr_masters masters = {.keys = &key, .count = 1};
     free(rows);
     unlock_manifest(keystore, &masters);
     must(kr_keystore_begin_write(keystore, &err), &err);

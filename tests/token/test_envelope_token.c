@@ -39,7 +39,7 @@ static struct kr_masters keyring_of(int i, struct kr_master_key keys[2])
                                          .current = k == 0,
                                          .tokens = {token},
                                          .token_count = 1};
-    return (struct kr_masters){keys, 2};
+    return (struct kr_masters){.keys = keys, .count = 2};
 }
 
 struct sealed {
