@@ -128,8 +128,8 @@ static enum kr_status open_file(const struct kr_audit_log *log, const char *path
     KR_FD int fd = open(path, flags);
     if (fd < 0 && errno == ENOENT) {
         fd = open(path, flags | O_CREAT | O_EXCL, mode);
-        if (fd >= 0 && (fchmod(fd, mode) != 0 || give_to_owner(log, fd) != 0 ||
-                        sync_directory(path) != 0))
+        if (fd >= 0 &&
+            (fchmod(fd, mode) != 0 || give_to_owner(log, fd) != 0 || sync_directory(path) != 0))
             return fail_file("make", path, err);
         if (fd < 0 && errno == EEXIST)
             fd = open(path, flags);
@@ -443,8 +443,10 @@ enum kr_status kr_audit_log_check(struct kr_audit_log *log, struct kr_audit_head
     KR_FD int fd = open(log->path, O_RDWR | O_APPEND | flags);
     if ((head_fd < 0 && errno != ENOENT) || (fd < 0 && errno != ENOENT))
         return fail_file("open", log->path, err);
-    if (head_fd >= 0)
+    if (head_fd >= 0) {
+        KR_TRY(lock_file(log, head_fd, err)); /* no writer is half-way */
         read_head(head_fd, &head);
+    }
     if (head_fd < 0 || fd < 0)
         KR_TRY(check_directory(log, err));
     if (fd >= 0) {

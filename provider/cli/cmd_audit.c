@@ -266,7 +266,10 @@ static void print_list(const char *title, const json_t *list)
     const json_t *text;
     size_t i;
 
-    json_array_foreach(list, i, text) printf("%s: %s\n", title, json_string_value(text));
+    json_array_foreach(list, i, text)
+    {
+        printf("%s: %s\n", title, json_string_value(text));
+    }
 }
 
 static void print_verdict(const struct verdict *verdict, const json_t *result)

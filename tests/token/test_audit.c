@@ -105,8 +105,11 @@ static const json_t *last_of(const char *event)
     const json_t *found = NULL, *record;
     size_t i;
     story(0);
-    json_array_foreach(records, i, record) if (strcmp(field(record, "event"), event) == 0) found =
-        record;
+    json_array_foreach(records, i, record)
+    {
+        if (strcmp(field(record, "event"), event) == 0)
+            found = record;
+    }
     assert_non_null(found);
     return found;
 }

@@ -233,7 +233,7 @@ static void a_torn_line_is_no_damage(void **state)
     char *head = (char *)store_read_file(head_path, &head_len);
     write_records(1);
     char *bytes = (char *)store_read_file(log_path, &len);
-    for (size_t cut = before; cut < len; cut += cut + 2 < len ? 31 : 1) {
+    for (size_t cut = before; cut < len; cut += cut + 2 < len ? 61 : 1) {
         store_write_file(log_path, bytes, cut);
         store_write_file(head_path, head, head_len);
         bool torn = cut > before && cut < len - 1;
@@ -475,7 +475,7 @@ static void killed_writers_leave_a_chain(void **state)
 {
     (void)state;
     struct kill_tally tally = {.name = "audit log"};
-    unsigned kills = kill_count(12);
+    unsigned kills = kill_count(8);
     write_records(1);
     while (tally.kills < kills || 2 * tally.inside < kills) {
         pid_t child = fork();
