@@ -23,7 +23,7 @@ struct kr_token {
     struct kr_pool *pool;
 
     /* atomic, as are the counters */
-    enum state { NEVER_TRIED, UP, DOWN, PIN_REFUSED } state;
+    enum kr_token_state state;
     unsigned failures; /* since it was up */
     uint64_t retry_at; /* kr_now_ms() */
     struct kr_token_stats stats;
@@ -98,7 +98,7 @@ static uint64_t back_off_ms(unsigned failures, uint64_t took_ms)
     return ms > 3 * took_ms ? ms : 3 * took_ms;
 }
 
-static void set_state(struct kr_token *t, enum state state, uint64_t wait_ms)
+static void set_state(struct kr_token *t, enum kr_token_state state, uint64_t wait_ms)
 {
     __atomic_store_n(&t->retry_at, kr_now_ms() + wait_ms, __ATOMIC_RELAXED);
     __atomic_store_n(&t->state, state, __ATOMIC_RELEASE);
@@ -112,12 +112,12 @@ static void note_outcome(struct kr_token *t, enum kr_status status, uint64_t too
         __atomic_add_fetch(&t->stats.errors, 1, __ATOMIC_RELAXED);
     if (status == KR_OK) {
         __atomic_store_n(&t->failures, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&t->state, UP, __ATOMIC_RELEASE);
+        __atomic_store_n(&t->state, KR_TOKEN_UP, __ATOMIC_RELEASE);
     } else if (status == KR_TOKEN_UNAVAILABLE) {
         failures = __atomic_add_fetch(&t->failures, 1, __ATOMIC_RELAXED);
-        set_state(t, DOWN, back_off_ms(failures, took_ms));
+        set_state(t, KR_TOKEN_DOWN, back_off_ms(failures, took_ms));
     } else if (status == KR_AUTH) {
-        set_state(t, PIN_REFUSED, PIN_BACK_OFF_MS);
+        set_state(t, KR_TOKEN_PIN_REFUSED, PIN_BACK_OFF_MS);
     }
 }
 
@@ -328,16 +328,31 @@ enum kr_status kr_token_random(struct kr_token *t, uint8_t *ret, size_t len, str
     return KR_OK;
 }
 
+enum kr_token_state kr_token_state(const struct kr_token *t)
+{
+    return __atomic_load_n(&t->state, __ATOMIC_ACQUIRE);
+}
+
+const char *kr_token_state_name(enum kr_token_state state)
+{
+    static const char *const names[] = {[KR_TOKEN_NOT_ASKED] = "not asked",
+                                        [KR_TOKEN_UP] = "up",
+                                        [KR_TOKEN_DOWN] = "down",
+                                        [KR_TOKEN_PIN_REFUSED] = "PIN refused"};
+
+    return names[state];
+}
+
 bool kr_token_is_up(const struct kr_token *t)
 {
-    return __atomic_load_n(&t->state, __ATOMIC_ACQUIRE) == UP;
+    return kr_token_state(t) == KR_TOKEN_UP;
 }
 
 bool kr_token_worth_trying(const struct kr_token *t)
 {
-    const enum state state = __atomic_load_n(&t->state, __ATOMIC_ACQUIRE);
+    const enum kr_token_state state = __atomic_load_n(&t->state, __ATOMIC_ACQUIRE);
 
-    return state == UP || state == NEVER_TRIED ||
+    return state == KR_TOKEN_UP || state == KR_TOKEN_NOT_ASKED ||
            kr_now_ms() >= __atomic_load_n(&t->retry_at, __ATOMIC_RELAXED);
 }
 

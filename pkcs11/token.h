@@ -142,6 +142,9 @@ KR_MUST_USE enum kr_status kr_token_mechanisms(struct kr_token *token, unsigned 
 KR_MUST_USE enum kr_status kr_token_login(struct kr_token *token, struct kr_error *err);
 
 /* The last state seen by any call, without asking the token: for status variables. */
+enum kr_token_state { KR_TOKEN_NOT_ASKED, KR_TOKEN_UP, KR_TOKEN_DOWN, KR_TOKEN_PIN_REFUSED };
+enum kr_token_state kr_token_state(const struct kr_token *token);
+const char *kr_token_state_name(enum kr_token_state state);
 bool kr_token_is_up(const struct kr_token *token);
 /* Up, never tried, or failed so long ago (a back-off that grows to some seconds) that it should be
  * tried again: what a caller asks who has another token. A refused PIN is not worth trying. */

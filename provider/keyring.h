@@ -167,6 +167,27 @@ KR_MUST_USE enum kr_status kr_keyring_audit_anchor(struct kr_keyring *keyring,
 /* --- for status and diagnosis
  * ---------------------------------------------------------------------- */
 
+/* One token's part in the keyring. */
+struct kr_token_report {
+    const char *name;          /* of its section; borrowed from the keyring */
+    enum kr_token_state state; /* as it was seen last */
+    char master[128];          /* the label of its current master key; empty: it has none */
+    uint64_t opens;            /* envelopes that it can open */
+    uint64_t waiting;          /* envelopes that are not wrapped for its current master key yet */
+    enum kr_anchor_state anchor;
+    uint64_t remembers; /* the keystore's generation */
+    bool behind;        /* it has not been told the newest one */
+};
+
+/* In the order of the configuration. The tokens are asked again what they remember. */
+KR_MUST_USE enum kr_status kr_keyring_report_tokens(struct kr_keyring *keyring,
+                                                    struct kr_token_report ret[KR_TOKENS_MAX],
+                                                    size_t *ret_count, struct kr_error *err);
+
+/* "first: up, second: down": each token's state as it was seen last; asks nobody. */
+enum { KR_TOKEN_STATES_TEXT = KR_TOKENS_MAX * 48 };
+void kr_keyring_token_states(const struct kr_keyring *keyring, char ret[KR_TOKEN_STATES_TEXT]);
+
 struct kr_keyring_stats {
     uint32_t keys, versions;
     uint64_t refreshes, refresh_errors;

@@ -86,9 +86,8 @@ static bool names_old(const struct kr_masters *masters, const struct kr_envelope
     return false;
 }
 
-/* The manifest key's envelope as a row, then all the others. */
-static enum kr_status each_envelope(struct kr_keyring *keyring, struct kr_keystore *keystore,
-                                    kr_version_visitor visit, void *context, struct kr_error *err)
+enum kr_status kr_each_envelope(struct kr_keyring *keyring, struct kr_keystore *keystore,
+                                kr_version_visitor visit, void *context, struct kr_error *err)
 {
     uint8_t *blob = NULL;
     size_t len = 0;
@@ -141,7 +140,7 @@ enum kr_status kr_rewrap_survey(struct kr_keyring *keyring, struct kr_keystore *
                                 struct kr_error *err)
 {
     struct surveying surveying = {.masters = &keyring->masters, .master = master};
-    KR_TRY(each_envelope(keyring, keystore, survey_row, &surveying, err));
+    KR_TRY(kr_each_envelope(keyring, keystore, survey_row, &surveying, err));
     *ret = surveying.state;
     return KR_OK;
 }
@@ -203,7 +202,7 @@ static enum kr_status read_view(struct kr_keystore *keystore, void *context, str
     free(batch->master_rows);
     batch->master_rows = NULL;
     batch->result->waiting = batch->result->left = 0;
-    return each_envelope(batch->keyring, keystore, take_row, batch, err);
+    return kr_each_envelope(batch->keyring, keystore, take_row, batch, err);
 }
 
 static enum kr_status copy_masters(struct batch *batch, struct kr_error *err)

@@ -13,6 +13,11 @@
 #include "provider/keyring_internal.h"
 #include "provider/life.h"
 
+/* Visits the manifest key's envelope as a row, then all the others, the newest first. */
+KR_MUST_USE enum kr_status kr_each_envelope(struct kr_keyring *keyring,
+                                            struct kr_keystore *keystore, kr_version_visitor visit,
+                                            void *context, struct kr_error *err);
+
 /* How far the envelopes, the manifest key's among them, are up to date. */
 struct kr_rewrap_state {
     uint64_t envelopes;

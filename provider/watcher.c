@@ -64,6 +64,17 @@ static void probe_tokens(const struct kr_tokens *tokens, struct trouble *trouble
     }
 }
 
+/* A token that was away is compared with, and told, as soon as it is back. */
+static enum kr_status compare_generation(struct kr_keyring *keyring, struct kr_error *err)
+{
+    KR_TRY(kr_keyring_lock(keyring, err));
+    enum kr_status status = KR_OK;
+    if (kr_anchors_behind(&keyring->anchors, keyring->keystore))
+        status = kr_keyring_check_generation(keyring, err);
+    kr_keyring_unlock(keyring);
+    return status;
+}
+
 static void sync_envelopes(struct kr_keyring *keyring, struct kr_sync *sync,
                            struct trouble *trouble)
 {
@@ -81,6 +92,7 @@ static void *watch(void *arg)
     struct trouble refresh = {"taking over changes of the keystore", false};
     struct trouble rewrap = {"wrapping envelopes anew", false};
     struct trouble outage = {"the start cache", false};
+    struct trouble generation = {"the keystore's generation", false};
     struct trouble token[KR_TOKENS_MAX];
     struct kr_sync sync = {0};
     uint64_t next_probe = 0;
@@ -95,6 +107,7 @@ static void *watch(void *arg)
         if (kr_now_ms() < next_probe)
             continue;
         probe_tokens(tokens, token);
+        report(&generation, compare_generation(watcher->keyring, &err), &err);
         report(&outage, kr_outage_tend(watcher->keyring, &err), &err);
         next_probe = kr_now_ms() + PROBE_INTERVAL_MS;
     }

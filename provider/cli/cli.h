@@ -73,8 +73,9 @@ struct cli {
     const char *values[OPT_COUNT]; /* NULL: not given; "" for a flag */
     char **args;
     int arg_count;
-    struct kr_config *config; /* after cli_load_config() */
-    int exit_code;            /* of a command that succeeded: 0, 3, or doctor's verdict */
+    struct kr_config *config;            /* after cli_load_config() */
+    const struct kr_token_config *token; /* of `config`: the first, or as cli_choose_token() says */
+    int exit_code; /* of a command that succeeded: 0, 3, or doctor's verdict */
 };
 
 #define CLI_EXIT_USAGE 2
@@ -113,6 +114,9 @@ void cli_harden_process(void);
 KR_MUST_USE enum kr_status cli_load_config(struct cli *cli, struct kr_error *err);
 /* Config with module, token and keystore, as most commands need it. */
 KR_MUST_USE enum kr_status cli_load_full_config(struct cli *cli, struct kr_error *err);
+
+/* Makes --token NAME, if it is given, cli->token. KR_USAGE. */
+KR_MUST_USE enum kr_status cli_choose_token(struct cli *cli, struct kr_error *err);
 
 /* --- output.c
  * ------------------------------------------------------------------------------------- */
@@ -205,6 +209,16 @@ KR_MUST_USE enum kr_status cli_read_overdue(const struct cli *cli, struct kr_key
                                             json_t **ret, struct kr_error *err);
 void cli_warn_overdue(struct cli *cli, const json_t *overdue);
 
+/* --- token_report.c
+ * ------------------------------------------------------------------------------- */
+
+/* Array of {name, uri, state, master_key, opens, waiting, anchor, generation}; with `keyring` NULL
+ * only what the configuration says. Warns of each that is away or behind where there are several.
+ */
+KR_MUST_USE enum kr_status cli_report_tokens(struct cli *cli, struct kr_keyring *keyring,
+                                             json_t **ret, struct kr_error *err);
+extern const struct cli_column cli_token_columns[];
+
 /* --- token_state.c
  * -------------------------------------------------------------------------------- */
 
@@ -217,7 +231,7 @@ struct cli_token {
 void cli_token_cleanup(struct cli_token *token);
 #define CLI_TOKEN __attribute__((cleanup(cli_token_cleanup))) struct cli_token
 
-/* The configured token, not logged in. */
+/* cli->token, not logged in. */
 KR_MUST_USE enum kr_status cli_open_token(struct cli *cli, struct cli_token *ret,
                                           struct kr_error *err);
 /* The one of a section [token:NAME]. */

@@ -166,6 +166,8 @@ static enum kr_status print_status(const json_t *result, struct kr_error *err)
     if (wrapped + resident > 0)
         printf("MySQL: %lld wrapped secrets, %lld master keys in the token\n\n", wrapped, resident);
     cli_print_fields(result, fields);
+    putchar('\n');
+    KR_TRY(cli_print_table(json_object_get(result, "tokens"), cli_token_columns, err));
     if (json_array_size(keys) > 0)
         putchar('\n');
     return cli_print_table(keys, cli_key_columns, err);
@@ -176,6 +178,7 @@ enum kr_status cli_run_status(struct cli *cli, struct kr_error *err)
     CLI_KEYSTORE keystore = NULL;
     CLI_KEYRING keyring = NULL;
     CLI_JSON result = json_object();
+    json_t *tokens;
 
     if (!result)
         return kr_fail_memory(err);
@@ -187,6 +190,8 @@ enum kr_status cli_run_status(struct cli *cli, struct kr_error *err)
     KR_TRY(cli_verify(cli, &keyring, err));
     json_object_set_new(result, "verified", json_boolean(keyring != NULL));
     set_audit(cli, result);
+    KR_TRY(cli_report_tokens(cli, keyring, &tokens, err));
+    json_object_set_new(result, "tokens", tokens);
     set_memory(result);
     KR_TRY(set_keys(keystore, result, err));
     KR_TRY(set_secrets(keystore, result, err));

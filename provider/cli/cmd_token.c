@@ -28,7 +28,7 @@ static enum kr_status parse_slot(const struct cli *cli, unsigned long *ret, stru
 
 static enum kr_status require_module(const struct cli *cli, struct kr_error *err)
 {
-    if (cli->config->tokens[0].module)
+    if (cli->token->module)
         return KR_OK;
     kr_fail(err, KR_CONFIG, "no PKCS#11 module is configured");
     kr_hint(err, "set module in a [token:NAME] section of the configuration, or use --module");
@@ -61,7 +61,7 @@ static enum kr_status check_init(const struct cli *cli, struct kr_error *err)
         return KR_USAGE;
     }
     KR_TRY(require_module(cli, err));
-    if (cli->config->tokens[0].pin_source)
+    if (cli->token->pin_source)
         return KR_OK;
     kr_fail(err, KR_USAGE, "token init needs --pin-source, or pin-source in the configuration");
     return KR_USAGE;
@@ -97,13 +97,14 @@ enum kr_status cli_run_token_init(struct cli *cli, struct kr_error *err)
 
     KR_TRY(parse_slot(cli, &slot, err));
     KR_TRY(cli_load_config(cli, err));
+    KR_TRY(cli_choose_token(cli, err));
     KR_TRY(check_init(cli, err));
     KR_TRY(
         read_pin(cli->values[OPT_SO_PIN_SOURCE], "new PIN of the security officer", &so_pin, err));
-    KR_TRY(read_pin(cli->config->tokens[0].pin_source, "new user PIN", &pin, err));
+    KR_TRY(read_pin(cli->token->pin_source, "new user PIN", &pin, err));
     if (cli_flag(cli, OPT_DRY_RUN))
         return cli_plan(cli, err, "initialise a token with label '%s'", cli->values[OPT_LABEL]);
-    KR_TRY(kr_admin_init_token(cli->config->tokens[0].module, cli->config->tokens[0].init_args,
+    KR_TRY(kr_admin_init_token(cli->token->module, cli->token->init_args,
                                cli->config->pkcs11.timeout_ms, slot, cli->values[OPT_LABEL], so_pin,
                                pin, &info, err));
     return print_initialised(cli, &info, err);
@@ -139,8 +140,9 @@ enum kr_status cli_run_token_list(struct cli *cli, struct kr_error *err)
     size_t count;
 
     KR_TRY(cli_load_config(cli, err));
+    KR_TRY(cli_choose_token(cli, err));
     KR_TRY(require_module(cli, err));
-    KR_TRY(kr_admin_list_tokens(cli->config->tokens[0].module, cli->config->tokens[0].init_args,
+    KR_TRY(kr_admin_list_tokens(cli->token->module, cli->token->init_args,
                                 cli->config->pkcs11.timeout_ms, &tokens, &count, err));
     CLI_JSON rows = json_array();
     for (size_t i = 0; i < count; i++)
@@ -221,6 +223,7 @@ enum kr_status cli_run_token_info(struct cli *cli, struct kr_error *err)
     CLI_TOKEN token = {0};
 
     KR_TRY(cli_load_full_config(cli, err));
+    KR_TRY(cli_choose_token(cli, err));
     KR_TRY(cli_open_token(cli, &token, err));
     CLI_JSON result = token_row(&token.info);
     json_t *list = json_object();
@@ -246,6 +249,7 @@ enum kr_status cli_run_token_unguard(struct cli *cli, struct kr_error *err)
     int64_t since = 0;
 
     KR_TRY(cli_load_full_config(cli, err));
+    KR_TRY(cli_choose_token(cli, err));
     KR_TRY(cli_open_token(cli, &token, err));
     if (cli_flag(cli, OPT_DRY_RUN)) {
         KR_TRY(cli_guard_state(cli, &token, &cleared, &since, err));
@@ -254,8 +258,7 @@ enum kr_status cli_run_token_unguard(struct cli *cli, struct kr_error *err)
     }
     kr_token_guard_id(&token.info, token_id);
     char *path = kr_keyring_guard_path(cli->config);
-    const struct kr_audit_event event = {.name = "token-unguard",
-                                         .token = cli->config->tokens[0].name};
+    const struct kr_audit_event event = {.name = "token-unguard", .token = cli->token->name};
     enum kr_status status = path ? kr_audit_begin(token.audit, &event, err) : kr_fail_memory(err);
     if (status == KR_OK)
         status =

@@ -29,6 +29,7 @@ static const struct {
     {"master key", doctor_master_key},
     {"mechanism", doctor_mechanism},
     {"keystore integrity", doctor_integrity},
+    {"tokens", doctor_tokens},
     {"key ages", doctor_key_ages},
     {"memory lock", doctor_memory_lock},
 };
@@ -162,7 +163,8 @@ static void load(struct doctor *doctor)
 {
     struct kr_error incomplete = KR_ERROR_INIT;
 
-    if (cli_load_config(doctor->cli, &doctor->config_error) != KR_OK)
+    if (cli_load_config(doctor->cli, &doctor->config_error) != KR_OK ||
+        cli_choose_token(doctor->cli, &doctor->config_error) != KR_OK)
         return;
     doctor->config_complete = kr_config_require(doctor->cli->config, &incomplete) == KR_OK;
 }
@@ -177,6 +179,7 @@ enum kr_status cli_run_doctor(struct cli *cli, struct kr_error *err)
         load(&doctor);
         run_checks(&doctor, findings);
     }
+    kr_keyring_close(doctor.keyring);
     cli_token_cleanup(&doctor.token);
     server_options_free(&doctor.server);
     KR_TRY(status);

@@ -27,6 +27,7 @@ struct doctor {
     uid_t user;
     struct cli_token token; /* token.token NULL: not found */
     bool logged_in;
+    struct kr_keyring *keyring;  /* NULL: it does not open */
     struct kr_master_row master; /* the current one; id.len 0: not known */
 };
 
@@ -67,6 +68,7 @@ void doctor_login(struct doctor *doctor, struct finding *finding);
 void doctor_master_key(struct doctor *doctor, struct finding *finding);
 void doctor_mechanism(struct doctor *doctor, struct finding *finding);
 void doctor_integrity(struct doctor *doctor, struct finding *finding);
+void doctor_tokens(struct doctor *doctor, struct finding *finding);
 void doctor_memory_lock(struct doctor *doctor, struct finding *finding);
 
 #endif

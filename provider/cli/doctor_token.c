@@ -14,8 +14,7 @@
 
 void doctor_pin_source(struct doctor *doctor, struct finding *finding)
 {
-    const struct kr_config *config = doctor->cli->config;
-    const char *spec = doctor->config_error.status == KR_OK ? config->tokens[0].pin_source : NULL;
+    const char *spec = doctor->config_error.status == KR_OK ? doctor->cli->token->pin_source : NULL;
     struct kr_error err = KR_ERROR_INIT;
     struct kr_pin_source *source = NULL;
 
@@ -51,17 +50,17 @@ void doctor_module(struct doctor *doctor, struct finding *finding)
     struct kr_token_info *tokens;
     size_t count;
 
-    if (doctor->config_error.status != KR_OK || !config->tokens[0].module) {
+    if (doctor->config_error.status != KR_OK || !doctor->cli->token->module) {
         doctor_skip(finding, "no module is configured");
         return;
     }
-    if (kr_admin_list_tokens(config->tokens[0].module, config->tokens[0].init_args,
+    if (kr_admin_list_tokens(doctor->cli->token->module, doctor->cli->token->init_args,
                              config->pkcs11.timeout_ms, &tokens, &count, &err) != KR_OK) {
         doctor_fail_error(finding, &err);
         return;
     }
     free(tokens);
-    doctor_ok(finding, "%s loads; slots with a token: %zu", config->tokens[0].module, count);
+    doctor_ok(finding, "%s loads; slots with a token: %zu", doctor->cli->token->module, count);
 }
 
 void doctor_token(struct doctor *doctor, struct finding *finding)
@@ -149,7 +148,7 @@ static enum kr_status read_master(struct doctor *doctor, struct kr_error *err)
     CLI_KEYSTORE keystore = NULL;
 
     KR_TRY(cli_open_keystore(doctor->cli, &keystore, err));
-    return cli_current_master(keystore, doctor->cli->config->tokens[0].name, &doctor->master, err);
+    return cli_current_master(keystore, doctor->cli->token->name, &doctor->master, err);
 }
 
 static bool not_logged_in(const struct doctor *doctor, struct finding *finding)
@@ -195,19 +194,68 @@ void doctor_mechanism(struct doctor *doctor, struct finding *finding)
 void doctor_integrity(struct doctor *doctor, struct finding *finding)
 {
     struct kr_error err = KR_ERROR_INIT;
-    struct kr_keyring *keyring;
     struct kr_keyring_stats stats;
 
     if (not_logged_in(doctor, finding))
         return;
-    if (kr_keyring_open(doctor->cli->config, &keyring, &err) != KR_OK) {
+    if (kr_keyring_open(doctor->cli->config, &doctor->keyring, &err) != KR_OK) {
         doctor_fail_error(finding, &err);
         return;
     }
-    kr_keyring_get_stats(keyring, &stats);
-    kr_keyring_close(keyring);
+    kr_keyring_get_stats(doctor->keyring, &stats);
     doctor_ok(finding, "manifest and all envelopes are good: %u keys, %u versions", stats.keys,
               stats.versions);
+}
+
+static const char *fault_of(const struct kr_token_report *report, const char **ret_fix)
+{
+    *ret_fix = "p11keyring doctor --token NAME says more about one token";
+    if (report->state != KR_TOKEN_UP)
+        return kr_token_state_name(report->state);
+    *ret_fix = "p11keyring master create --token NAME";
+    if (!*report->master)
+        return "has no master key";
+    *ret_fix = "p11keyring keyring sync";
+    if (report->waiting > 0)
+        return "not up to date";
+    *ret_fix = "it cannot tell an older keystore that is put back: protect the file by other means";
+    if (report->behind)
+        return "does not remember the newest generation";
+    return report->anchor == KR_ANCHOR_REFUSED ? "keeps no data objects" : NULL;
+}
+
+/* Each token's part in the keyring: the ones that are not as they should be are named. */
+void doctor_tokens(struct doctor *doctor, struct finding *finding)
+{
+    struct kr_token_report reports[KR_TOKENS_MAX];
+    struct kr_error err = KR_ERROR_INIT;
+    char faults[512] = "";
+    const char *fault, *fix, *first_fix = NULL;
+    size_t count;
+
+    if (!doctor->keyring) {
+        doctor_skip(finding, "the keyring was not opened");
+        return;
+    }
+    if (kr_keyring_report_tokens(doctor->keyring, reports, &count, &err) != KR_OK) {
+        doctor_fail_error(finding, &err);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t used = strlen(faults);
+        if (!(fault = fault_of(&reports[i], &fix)))
+            continue;
+        snprintf(faults + used, sizeof faults - used, "%s'%s': %s", used ? "; " : "",
+                 reports[i].name, fault);
+        first_fix = first_fix ? first_fix : fix;
+    }
+    if (!first_fix) {
+        doctor_ok(finding, "%zu, each opens everything and remembers the keystore's generation",
+                  count);
+        return;
+    }
+    doctor_warn(finding, "%s", faults);
+    doctor_fix(finding, "%s", first_fix);
 }
 
 /* What was locked by the checks before is what a server will need. */

@@ -132,6 +132,7 @@ enum kr_status cli_load_config(struct cli *cli, struct kr_error *err)
     kr_audit_remember_user();
     KR_TRY(kr_config_load(cli->values[OPT_CONFIG], &cli->config, err));
     KR_TRY(apply_options(cli, err));
+    cli->token = &cli->config->tokens[0];
     kr_secret_set_policy(cli->config->keyring.lock_memory);
     log_config(cli->config);
     return become_keystore_owner(cli->config->keyring.keystore, err);
@@ -141,4 +142,21 @@ enum kr_status cli_load_full_config(struct cli *cli, struct kr_error *err)
 {
     KR_TRY(cli_load_config(cli, err));
     return kr_config_require(cli->config, err);
+}
+
+enum kr_status cli_choose_token(struct cli *cli, struct kr_error *err)
+{
+    const char *name = cli->values[OPT_TOKEN];
+
+    for (unsigned i = 0; name && i < cli->config->token_count; i++) {
+        if (strcmp(cli->config->tokens[i].name, name) != 0)
+            continue;
+        cli->token = &cli->config->tokens[i];
+        return KR_OK;
+    }
+    if (!name)
+        return KR_OK;
+    kr_fail(err, KR_USAGE, "no token '%s' is configured", name);
+    kr_hint(err, "name one of the [token:NAME] sections");
+    return err->status;
 }

@@ -15,7 +15,7 @@ void cli_token_cleanup(struct cli_token *token)
 
 enum kr_status cli_open_token(struct cli *cli, struct cli_token *ret, struct kr_error *err)
 {
-    return cli_open_token_named(cli, NULL, ret, err);
+    return cli_open_token_named(cli, cli->token->name, ret, err);
 }
 
 enum kr_status cli_open_token_named(struct cli *cli, const char *name, struct cli_token *ret,

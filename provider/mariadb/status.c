@@ -8,9 +8,10 @@
 
 /* One call's answer, in the buffer that the server gives: names and the values they point to. */
 struct answer {
-    struct st_mysql_show_var rows[11];
+    struct st_mysql_show_var rows[12];
     struct kr_keyring_stats keyring;
     struct kr_page_stats pages;
+    char tokens[KR_TOKEN_STATES_TEXT];
 };
 _Static_assert(sizeof(struct answer) <= SHOW_VAR_FUNC_BUFF_SIZE, "the server's buffer");
 
@@ -22,10 +23,12 @@ static int show(MYSQL_THD thd, struct st_mysql_show_var *ret, void *buffer,
     (void)scope;
     struct answer *answer = buffer;
     *answer = (struct answer){0};
-    if (plugin.keyring)
+    if (plugin.keyring) {
         kr_keyring_get_stats(plugin.keyring, &answer->keyring);
+        kr_keyring_token_states(plugin.keyring, answer->tokens);
+    }
     kr_page_get_stats(&answer->pages);
-    const struct st_mysql_show_var rows[] = {
+    const struct st_mysql_show_var rows[12] = {
         {"keys", &answer->keyring.keys, SHOW_UINT},
         {"versions", &answer->keyring.versions, SHOW_UINT},
         {"unwraps", &answer->keyring.token.unwraps, SHOW_ULONGLONG},
@@ -33,6 +36,7 @@ static int show(MYSQL_THD thd, struct st_mysql_show_var *ret, void *buffer,
         {"token_timeouts", &answer->keyring.token.timeouts, SHOW_ULONGLONG},
         {"token_state", answer->keyring.token_up ? "up" : "down", SHOW_CHAR},
         {"start_cache", answer->keyring.from_start_cache ? "served" : "not served", SHOW_CHAR},
+        {"tokens", answer->tokens, SHOW_CHAR},
         {"refresh_errors", &answer->keyring.refresh_errors, SHOW_ULONGLONG},
         {"audit_lost", &answer->keyring.audit.lost, SHOW_ULONGLONG},
         {"cache_hits", &answer->pages.schedule_hits, SHOW_ULONGLONG},

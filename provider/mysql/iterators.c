@@ -165,6 +165,7 @@ static void add_keyring(struct rows *rows, const struct component_keyring *use)
     struct kr_error why = KR_ERROR_INIT;
     struct kr_keyring_stats stats;
     struct kr_secret_counts counts;
+    char tokens[KR_TOKEN_STATES_TEXT];
     kr_keyring_get_stats(use->keyring, &stats);
     kr_secrets_count(use->secrets, &counts);
     add(rows, "Mode", "%s", mode_of(use->config));
@@ -172,6 +173,8 @@ static void add_keyring(struct rows *rows, const struct component_keyring *use)
     add(rows, "Module", "%s", use->config->tokens[0].module);
     add(rows, "Token", "%s", use->config->tokens[0].uri);
     add(rows, "Token_state", "%s", stats.token_up ? "up" : "down");
+    kr_keyring_token_states(use->keyring, tokens);
+    add(rows, "Token_states", "%s", tokens);
     add(rows, "Token_operations", "%llu", (unsigned long long)stats.token.resident_operations);
     add(rows, "Start_cache", "%s", stats.from_start_cache ? "served" : "not served");
     add(rows, "Keyring", "%s", use->config->keyring.name);
