@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEARCH_STEP = 256, OBJECTS_MAX = 200000 };
+enum { SEARCH_STEP = 256, OBJECTS_MAX = 65536 };
 
 void kr_id_text(const struct kr_object_id *id, char *ret)
 {
@@ -110,18 +110,21 @@ static enum kr_status collect(struct kr_session *s, CK_OBJECT_HANDLE **ret, size
                               struct kr_error *err)
 {
     CK_OBJECT_HANDLE *all = NULL;
-    size_t count = 0;
+    size_t count = 0, room = 0;
     CK_ULONG found = 0;
     CK_RV rv = CKR_OK;
 
     do {
-        CK_OBJECT_HANDLE *more = reallocarray(all, count + SEARCH_STEP, sizeof(*all));
+        if (room < count + SEARCH_STEP) {
+            CK_OBJECT_HANDLE *more = reallocarray(all, 2 * (count + SEARCH_STEP), sizeof(*all));
 
-        if (!more) {
-            free(all);
-            return kr_fail_memory(err);
+            if (!more) {
+                free(all);
+                return kr_fail_memory(err);
+            }
+            all = more;
+            room = 2 * (count + SEARCH_STEP);
         }
-        all = more;
         rv = P11(s, C_FindObjects, s->handle, all + count, SEARCH_STEP, &found);
         count += rv == CKR_OK ? found : 0;
     } while (rv == CKR_OK && found > 0 && found <= SEARCH_STEP && count <= OBJECTS_MAX);

@@ -42,8 +42,8 @@ static bool said_twice(const char *text, size_t *ret_len, const char **ret_name)
     return false;
 }
 
-/* To p11-kit a text that begins with a NUL is one that was not given: it would match any token. Only
- * an id is binary. */
+/* To p11-kit a text that begins with a NUL is one that was not given: it would match any token.
+ * Only an id is binary. */
 static bool has_nul_in_text(const char *text)
 {
     const char *colon = strchr(text, ':');

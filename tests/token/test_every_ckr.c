@@ -208,7 +208,7 @@ static unsigned positions(unsigned calls, unsigned ret[3])
     unsigned count = 0;
 
     for (int i = 0; i < 3; i++)
-        if (count == 0 || wanted[i] > ret[count - 1])
+        if (i == 0 || wanted[i] > wanted[i - 1])
             ret[count++] = wanted[i];
     return count;
 }
