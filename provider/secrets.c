@@ -4,11 +4,14 @@
 #include "provider/rows.h"
 #include "provider/secret_table.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { ANSWER_LASTS_MS = 1000 };
 
 struct kr_secrets {
     struct kr_keyring *keyring;
@@ -18,6 +21,7 @@ struct kr_secrets {
     bool loaded;
     kr_handle_gate gate; /* NULL: closed */
     void *gate_context;
+    _Atomic uint64_t crypted_ms; /* when the token last did an operation */
 };
 
 /* The name of a form in the keystore's cipher column, so that status needs no token to count. */
@@ -244,6 +248,23 @@ static enum kr_status fetch(struct kr_secrets *secrets, const char *id, const ch
     return fetch_known(secrets, id, owner, ret, err);
 }
 
+/* InnoDB asks for the master key before it makes a table's file, and uses it when the file is there
+ * but not yet its first page: a server that ends then does not start again. So it is here that a
+ * token that is away is waited for. */
+static enum kr_status ask_the_token(struct kr_secrets *secrets, const struct kr_secret *secret,
+                                    struct kr_error *err)
+{
+    const uint8_t in[KR_HANDLE_ECB_BYTES] = {0};
+    KR_SECRET uint8_t *out = NULL;
+    if (secret->form != KR_SECRET_TOKEN_ECB || kr_now_ms() - secrets->crypted_ms < ANSWER_LASTS_MS)
+        return KR_OK;
+    out = kr_secret_alloc(sizeof(in));
+    if (!out)
+        return kr_fail_memory(err);
+    return kr_secrets_crypt(secrets, secret->bytes, KR_HANDLE_ECB_DECRYPT, NULL, in, sizeof(in),
+                            out, err);
+}
+
 enum kr_status kr_secrets_fetch(struct kr_secrets *secrets, const char *id, const char *owner,
                                 struct kr_secret *ret, struct kr_error *err)
 {
@@ -252,6 +273,8 @@ enum kr_status kr_secrets_fetch(struct kr_secrets *secrets, const char *id, cons
     enum kr_status status = KR_OK;
     if (found.form != KR_SECRET_WRAPPED)
         status = pass_gate(secrets, id, found.form, found.bytes, err);
+    if (status == KR_OK)
+        status = ask_the_token(secrets, &found, err);
     if (status == KR_OK)
         *ret = found;
     else
@@ -542,6 +565,8 @@ enum kr_status kr_secrets_crypt(struct kr_secrets *secrets, const uint8_t handle
     pthread_rwlock_unlock(&secrets->lock);
     if (object.len == 0)
         return kr_fail(err, KR_USAGE, "a handle names no key for this operation");
-    return kr_resident_crypt(token, &object, ecb ? KR_RESIDENT_ECB : KR_RESIDENT_CBC, encrypt, iv,
-                             in, len, out, err);
+    KR_TRY(kr_resident_crypt(token, &object, ecb ? KR_RESIDENT_ECB : KR_RESIDENT_CBC, encrypt, iv,
+                             in, len, out, err));
+    secrets->crypted_ms = kr_now_ms();
+    return KR_OK;
 }

@@ -104,6 +104,26 @@ short_hang() {
     sql f "DROP TABLE t.y"
 }
 
+is_under_way() { # STATEMENT
+    sql f "SELECT info FROM performance_schema.processlist" | grep -qxF "$1"
+}
+
+# A file whose first page waits for its key would keep a killed server from starting.
+waits_before_it_makes_a_file() {
+    local statement="CREATE TABLE t.z (id INT) ENCRYPTION='Y'" n
+    sleep 1.5
+    token_hangs
+    background sql f "$statement"
+    eventually 5 is_under_way "$statement"
+    for n in {1..10}; do
+        [[ ! -e $WORK/f/data/t/z.ibd ]] || die "there is a file, and its key waits for the token ($n)"
+        sleep 0.05
+    done
+    token_back
+    wait "$background_pid"
+    sql f "DROP TABLE t.z"
+}
+
 short_absence() {
     token_away
     background sql f "CREATE TABLE t.y (id INT) ENCRYPTION='Y'"
@@ -352,6 +372,7 @@ keystore_fails_at_the_end() {
 check "a server in token mode on a module that fails on demand" server_on_the_mock
 check "token pulled out: open tables go on, the rest fails in time and recovers" pulled_out
 check "a token that hangs for less than the deadline: nobody notices" short_hang
+check "a token that hangs: a new table has no file yet" waits_before_it_makes_a_file
 check "a token that comes back in time: the statement only took longer" short_absence
 check "token pulled out, binlog_error_action=IGNORE_ERROR" binlog_ignore_error
 check "token pulled out, binlog_error_action=ABORT_SERVER: nothing is lost" binlog_abort_server
