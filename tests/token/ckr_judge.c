@@ -35,6 +35,9 @@ static bool is_right_class(const struct ckr_case *c, const struct outcome *o)
     /* A token that does not say what it is might as well be another one. */
     if (strcmp(function, "C_GetTokenInfo") == 0 || strcmp(function, "C_GetSessionInfo") == 0)
         return o->status == KR_TOKEN_UNAVAILABLE;
+    /* So does NSS ask for init-args. */
+    if (ckr == CKR_ARGUMENTS_BAD && strcmp(function, "C_Initialize") == 0)
+        return o->status == KR_CONFIG;
     /* It had said that there is one. */
     if (ckr == CKR_USER_PIN_NOT_INITIALIZED && strcmp(function, "C_Login") == 0)
         return o->status == KR_TOKEN_UNAVAILABLE;

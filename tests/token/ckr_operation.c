@@ -235,7 +235,10 @@ static enum kr_status run_rotate_master(struct scene *s, struct kr_error *err)
 static enum kr_status prepare_retire(struct scene *s, struct kr_error *err)
 {
     KR_TRY(prepare_open(s, err));
-    return run_rotate_master(s, err);
+    s->serves = true;
+    enum kr_status status = run_rotate_master(s, err);
+    s->serves = false;
+    return status;
 }
 
 static enum kr_status run_retire_master(struct scene *s, struct kr_error *err)
