@@ -54,15 +54,11 @@ static enum kr_status add_row(struct kr_secrets *secrets, const struct kr_row *r
     struct kr_secret_entry *entry = NULL;
     KR_TRY(kr_row_open(secrets->keyring, row, &payload, &len, err));
     KR_TRY(kr_secret_decode(row->id, row->owner, row->version, payload, len, &entry, err));
-    enum kr_status status =
-        entry->form == KR_SECRET_WRAPPED
-            ? KR_OK
-            : kr_tokens_holder(&secrets->keyring->tokens, &entry->object, &entry->token, err);
-    if (status != KR_OK) {
-        kr_error_context(err, "token-resident key '%s'", row->id);
-        kr_secret_entry_free(entry);
-        return status;
-    }
+    struct kr_error missing = KR_ERROR_INIT;
+    if (entry->form != KR_SECRET_WRAPPED &&
+        kr_tokens_holder(&secrets->keyring->tokens, &entry->object, &entry->token, &missing) !=
+            KR_OK)
+        kr_log(KR_LOG_WARNING, "token-resident key '%s': %s", row->id, missing.text);
     pthread_rwlock_wrlock(&secrets->lock);
     bool added = kr_secret_table_put(&secrets->table, entry);
     pthread_rwlock_unlock(&secrets->lock);
@@ -70,6 +66,44 @@ static enum kr_status add_row(struct kr_secrets *secrets, const struct kr_row *r
         return KR_OK;
     kr_secret_entry_free(entry);
     return kr_fail_memory(err);
+}
+
+/* An old key that a later one has replaced may be gone, or in a token that is not configured any
+ * more: only what it was for cannot be read. */
+static bool may_be_missing(const struct kr_secret_table *table, const struct kr_secret_entry *entry)
+{
+    struct kr_secret_series series;
+    kr_secret_table_series(table, entry->id, &series);
+    unsigned long number = strtoul(entry->id + series.stem, NULL, 10);
+    return number > 0 && number < series.newest;
+}
+
+static enum kr_status find_again(struct kr_secrets *secrets, struct kr_secret_entry *entry,
+                                 struct kr_error *err)
+{
+    struct kr_token *token = NULL;
+    enum kr_status status =
+        kr_tokens_holder(&secrets->keyring->tokens, &entry->object, &token, err);
+    if (status != KR_OK)
+        kr_error_context(err, "token-resident key '%s'", entry->id);
+    pthread_rwlock_wrlock(&secrets->lock);
+    if (status == KR_OK)
+        entry->token = token;
+    else
+        kr_secret_table_remove(&secrets->table, entry);
+    pthread_rwlock_unlock(&secrets->lock);
+    return status;
+}
+
+static enum kr_status check_missing(struct kr_secrets *secrets, struct kr_error *err)
+{
+    for (size_t i = secrets->table.count; i-- > 0;) {
+        struct kr_secret_entry *entry = secrets->table.entries[i];
+        if (entry->form != KR_SECRET_WRAPPED && !entry->token &&
+            !may_be_missing(&secrets->table, entry))
+            KR_TRY(find_again(secrets, entry, err));
+    }
+    return KR_OK;
 }
 
 static void drop_absent(struct kr_secrets *secrets)
@@ -98,6 +132,7 @@ static enum kr_status refresh(struct kr_secrets *secrets, struct kr_error *err)
     kr_rows_free(rows);
     KR_TRY(status);
     drop_absent(secrets);
+    KR_TRY(check_missing(secrets, err));
     secrets->seen_change = change;
     secrets->loaded = true;
     return KR_OK;
@@ -532,7 +567,7 @@ static enum kr_status remove_locked(struct kr_secrets *secrets, const char *id, 
     KR_TRY(kr_change_run(secrets->keyring, KR_NS_MYSQL, id, owner, remove_secret, NULL, err));
     KR_TRY(refresh(secrets, err));
     struct kr_error left = KR_ERROR_INIT;
-    if (resident && kr_master_destroy(token, &object, &left) != KR_OK)
+    if (resident && token && kr_master_destroy(token, &object, &left) != KR_OK)
         kr_log(KR_LOG_WARNING, "the removed key '%s' is left in the token: %s", id, left.text);
     return KR_OK;
 }
@@ -565,6 +600,8 @@ enum kr_status kr_secrets_crypt(struct kr_secrets *secrets, const uint8_t handle
     pthread_rwlock_unlock(&secrets->lock);
     if (object.len == 0)
         return kr_fail(err, KR_USAGE, "a handle names no key for this operation");
+    if (!token)
+        KR_TRY(kr_tokens_holder(&secrets->keyring->tokens, &object, &token, err));
     KR_TRY(kr_resident_crypt(token, &object, ecb ? KR_RESIDENT_ECB : KR_RESIDENT_CBC, encrypt, iv,
                              in, len, out, err));
     secrets->crypted_ms = kr_now_ms();

@@ -43,7 +43,7 @@ struct kr_secret_name {
 };
 
 /* Unwraps all secrets of an open keyring, which must outlive the result, and checks that the token
- * has every token-resident key. */
+ * has every token-resident key, but for old ones of a numbered series whose newest is there. */
 KR_MUST_USE enum kr_status kr_secrets_open(struct kr_keyring *keyring, struct kr_secrets **ret,
                                            struct kr_error *err);
 /* Wipes everything and forgets all handles. NULL is accepted. */

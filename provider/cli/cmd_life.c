@@ -140,9 +140,9 @@ static enum kr_status check_resident(struct cli *cli, struct kr_keyring *keyring
             "%zu master keys of MySQL live in another token than '%s' and can never leave it",
             staying, to);
     kr_hint(err,
-            "keep the old token's section; put [token:%s] before it, let mysqld read it (ALTER "
-            "INSTANCE RELOAD KEYRING), and make new master keys (ALTER INSTANCE ROTATE INNODB "
-            "MASTER KEY and ... BINLOG MASTER KEY); everything else moves with --yes",
+            "put [token:%s] before the old section, let mysqld read it (ALTER INSTANCE RELOAD "
+            "KEYRING), move everything else with --yes, then make new master keys (ALTER INSTANCE "
+            "ROTATE INNODB MASTER KEY, and BINLOG); only then may the old section go",
             to);
     return KR_REFUSED;
 }
@@ -152,7 +152,10 @@ static void say_what_is_next(const struct cli *cli, const char *to, size_t stayi
     if (cli_flag(cli, OPT_JSON))
         return;
     if (staying > 0)
-        cli_hint("%zu master keys of MySQL are still in another token: keep its section", staying);
+        cli_hint(
+            "%zu master keys of MySQL are still in another token: keep its section until mysqld "
+            "has made new ones (ALTER INSTANCE ROTATE INNODB MASTER KEY, and BINLOG)",
+            staying);
     else
         cli_hint("servers go on by themselves, if [token:%s] was in their configuration when they "
                  "started; when all use it, take the old sections out and retire the old master "

@@ -363,6 +363,22 @@ static void test_removal_destroys_the_key_and_its_handle(void **state)
     close_secrets(&opened);
 }
 
+static void lose_key(struct keyring_fixture *f, const char *id)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_pin_source *pin;
+    struct kr_token *token = fixture_token(&f->token, NULL, &pin);
+    struct kr_master_info *found;
+    size_t count;
+    must(kr_master_list(token, &found, &count, &err), &err);
+    for (size_t i = 0; i < count; i++)
+        if (strstr(found[i].label, id))
+            must(kr_master_destroy(token, &found[i].id, &err), &err);
+    free(found);
+    kr_token_close(token);
+    kr_pin_source_free(pin);
+}
+
 static void test_a_key_lost_by_the_token_is_named(void **state)
 {
     struct keyring_fixture *f = *state;
@@ -370,20 +386,42 @@ static void test_a_key_lost_by_the_token_is_named(void **state)
     struct kr_error err = KR_ERROR_INIT;
     generate(&opened, INNODB_KEY, KR_SECRET_TOKEN_ECB);
     close_secrets(&opened);
-    struct kr_pin_source *pin;
-    struct kr_token *token = fixture_token(&f->token, NULL, &pin);
-    struct kr_master_info *found;
-    size_t count;
-    must(kr_master_list(token, &found, &count, &err), &err);
-    for (size_t i = 0; i < count; i++)
-        if (strstr(found[i].label, INNODB_KEY))
-            must(kr_master_destroy(token, &found[i].id, &err), &err);
-    free(found);
-    kr_token_close(token);
-    kr_pin_source_free(pin);
+    lose_key(f, INNODB_KEY);
     opened.keyring = keyring_fixture_open(f);
     assert_int_equal(kr_secrets_open(opened.keyring, &opened.secrets, &err), KR_NOT_FOUND);
     assert_non_null(strstr(err.text, INNODB_KEY));
+    kr_keyring_close(opened.keyring);
+}
+
+/* As after a move to another HSM, once the server has made a new key there. */
+static void test_an_old_key_may_be_missing(void **state)
+{
+    struct keyring_fixture *f = *state;
+    static const char newest[] = "INNODBKey-00000000-0000-0000-0000-000000000000-2";
+    struct opened opened = open_secrets(f);
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_secret secret = {0};
+    uint8_t block[16] = {0};
+    generate(&opened, INNODB_KEY, KR_SECRET_TOKEN_ECB);
+    generate(&opened, newest, KR_SECRET_TOKEN_ECB);
+    close_secrets(&opened);
+    lose_key(f, INNODB_KEY);
+    opened = open_secrets(f);
+    must(fetch(&opened, newest, "", &secret), &err);
+    must(kr_secrets_crypt(opened.secrets, secret.bytes, KR_HANDLE_ECB_ENCRYPT, NULL, block, 16,
+                          block, &err),
+         &err);
+    kr_secret_free(secret.bytes);
+    must(fetch(&opened, INNODB_KEY, "", &secret), &err);
+    assert_int_equal(kr_secrets_crypt(opened.secrets, secret.bytes, KR_HANDLE_ECB_ENCRYPT, NULL,
+                                      block, 16, block, &err),
+                     KR_NOT_FOUND);
+    kr_secret_free(secret.bytes);
+    must(kr_secrets_remove(opened.secrets, INNODB_KEY, "", &err), &err);
+    close_secrets(&opened);
+    lose_key(f, newest);
+    opened.keyring = keyring_fixture_open(f);
+    assert_int_equal(kr_secrets_open(opened.keyring, &opened.secrets, &err), KR_NOT_FOUND);
     kr_keyring_close(opened.keyring);
 }
 
@@ -430,6 +468,7 @@ int main(void)
         TEST(test_a_key_that_cannot_serve_is_taken_back),
         TEST(test_removal_destroys_the_key_and_its_handle),
         TEST(test_a_key_lost_by_the_token_is_named),
+        TEST(test_an_old_key_may_be_missing),
         TEST(test_the_token_keeps_the_modes_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
