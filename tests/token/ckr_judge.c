@@ -25,6 +25,12 @@ static bool is_taken_well(const struct ckr_case *c)
             strcmp(c->function->name, "C_GetAttributeValue") == 0);
 }
 
+static bool says_damaged(CK_RV ckr)
+{
+    return ckr_class(ckr) == KR_INTEGRITY || ckr == CKR_GENERAL_ERROR ||
+           ckr == CKR_FUNCTION_FAILED || ckr == CKR_DATA_INVALID || ckr == CKR_DATA_LEN_RANGE;
+}
+
 static bool is_right_class(const struct ckr_case *c, const struct outcome *o)
 {
     const char *function = c->function->name;
@@ -41,13 +47,11 @@ static bool is_right_class(const struct ckr_case *c, const struct outcome *o)
     /* It had said that there is one. */
     if (ckr == CKR_USER_PIN_NOT_INITIALIZED && strcmp(function, "C_Login") == 0)
         return o->status == KR_TOKEN_UNAVAILABLE;
-    /* So do modules answer what was tampered with. */
-    if (strcmp(function, "C_Decrypt") == 0 && o->status == KR_INTEGRITY)
-        return ckr == CKR_GENERAL_ERROR || ckr == CKR_FUNCTION_FAILED || ckr == CKR_DATA_INVALID ||
-               ckr == CKR_DATA_LEN_RANGE;
-    /* One that refuses what it has just wrapped, too, is itself in trouble. */
-    if (ckr_class(ckr) == KR_INTEGRITY && o->status == KR_TOKEN_UNAVAILABLE)
-        return strncmp(function, "C_Decrypt", 9) == 0;
+    /* So do modules answer what was tampered with; and one that refuses what it has just wrapped,
+     * too, is itself in trouble. */
+    if (strncmp(function, "C_Decrypt", 9) == 0 && says_damaged(ckr) &&
+        (o->status == KR_INTEGRITY || o->status == KR_TOKEN_UNAVAILABLE))
+        return true;
     /* What a token answers to a mechanism that is tried says that it lacks it. */
     return o->status == KR_REFUSED && strstr(o->err.text, "cannot wrap keys by");
 }
