@@ -56,7 +56,13 @@ keeps_keys() {
     tool key create 1
     tool key rotate 1
     tool key list --json | jq -e '.keys[0] | .latest == 3 and .versions == 2'
-    tool doctor
+}
+
+doctor_is_content() { tool doctor; }
+
+doctor_misses_anchor() {
+    fails_with 3 tool doctor >"$KEYRING/doctor"
+    contains "$KEYRING/doctor" "keeps no data objects"
 }
 
 # After the attempts to set it extractable and readable.
@@ -169,6 +175,8 @@ promise() { # FUNCTION WHAT TOKEN...
 }
 promise measure "eight callers at once wrap and unwrap by it, on several sessions" "${TOKENS[@]}"
 promise keeps_keys "a keyring is made, gets keys, rotates them and is opened again" "${TOKENS[@]}"
+promise doctor_is_content "doctor finds nothing wrong" softhsm2 opencryptoki tpm2
+promise doctor_misses_anchor "doctor warns that it cannot hold an anchor" nss
 promise value_stays "the PIN is not enough to get a master key out" softhsm2 opencryptoki tpm2
 promise extractable_is_refused "a key that may leave the token is refused" \
     softhsm2 nss opencryptoki
