@@ -233,6 +233,22 @@ disaster() {
     all_there
 }
 
+hsm_replaced() {
+    use_node s
+    as_server softhsm2-util --init-token --free --label new --so-pin "$(<"$KEYRING/so-pin")" \
+        --pin "$(<"$WORK/right-pin")"
+    run_block "HSM replaced" 1
+    run_block "HSM replaced" 2
+    all_there
+    run_block "HSM replaced" 3
+    mock_rules $'token db1\ntoken-gone'
+    all_there
+    tool key create 77
+    equal "current new" "$(tool master list --json | jq -r '.master_keys[] | "\(.state) \(.token)"')" \
+        "master keys"
+    mock_rules ""
+}
+
 nothing_untried() {
     all_blocks | grep '^[^ ]' | sort >"$WORK/all"
     (($(wc -l <"$WORK/all") > 10)) || die "the document has hardly any blocks"
@@ -248,5 +264,6 @@ check "PIN guarded" pin_guarded
 check "keystore lost and restored" keystore_lost
 check "node cloned" node_cloned
 check "disaster recovery from a backup and the token" disaster
+check "HSM replaced" hsm_replaced
 check "every block of the document was run" nothing_untried
 finish
