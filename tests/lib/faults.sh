@@ -214,7 +214,7 @@ fault_plan() { # SECONDS KILLS
             split("slot-gone|token-gone|chaos " below(1e6) " 1000 * 0x32", gone, "|")
             if (fault == "away") return gone[1 + below(3)]
             if (fault == "hang") return "hang *"
-            if (fault == "delay") return "delay * " 1 + below(30)
+            if (fault == "delay") return "delay * " 1 + below(10)
             if (fault == "single") return "chaos " below(1e6) " 50 * " ckrs
             if (fault == "throttle") return "chaos " below(1e6) " 500 " operations " 0x30,delay=20"
             if (fault == "general") return "chaos " below(1e6) " 300 " operations " 0x5"
