@@ -31,15 +31,16 @@ may_have_ended() { grep -qa "Binary logging not possible" "$(server_log "$1")"; 
 # MySQL's own fault, see "MySQL does not start after a kill" in docs/RUNBOOK.md: files of tables that
 # were being made, whose first page was never written (its LSN is 0), may be in the way.
 start_again() { # NAME
-    local file
+    local file found=0
     if (server_start "$1") >"$WORK/start.log" 2>&1; then return; fi
     cat "$WORK/start.log"
-    contains "$(server_log "$1")" "Page decryption failed after reading from disk"
     for file in "$WORK/$1"/data/*/*.ibd; do
         [[ $(od -An -tx8 -j 16 -N 8 "$file") == " 0000000000000000" ]] || continue
         add_to "$1" half_made 1
         mv "$file" "$WORK/$1/"
+        found=1
     done
+    ((found)) || die "the server does not start, and no half-made table is in its way"
     (server_start "$1" --innodb-force-recovery=1) || true # it may end when it has replayed the log
     server_start "$1"
 }
