@@ -388,7 +388,9 @@ wrong_pin() { # NAME
     end_calm "$1"
     put_pin "wrong-$pin"
     before=$(mock_count C_Login)
-    mock_rules "lose-session * 1 1"
+    mock_rules slot-gone
+    sleep 1
+    mock_rules ""
     eventually 20 attempts_reach $((before + 1))
     sleep 2
     equal $((before + 1)) "$(mock_count C_Login)" "attempts to log in"
@@ -398,7 +400,6 @@ wrong_pin() { # NAME
     took=$(recovered "$1" "$since")
     ((took <= 2000 + $(busy_ms "$1" "$since"))) || die "back after $took ms only"
     equal $((before + 2)) "$(mock_count C_Login)" "attempts to log in"
-    mock_rules ""
     begin_calm "$1"
     load_end "$1"
 }
