@@ -382,7 +382,7 @@ attempts_reach() { (($(mock_count C_Login) >= $1)); }
 
 # The token is lost while its PIN file is wrong: one attempt, and none until the file is put right.
 wrong_pin() { # NAME
-    local pin before since took
+    local pin before since took ADMIN=("SELECT 1") # a new binary log would end mysqld, by its rule
     pin=$(<"$KEYRING/pin")
     load_start "$1"
     end_calm "$1"
