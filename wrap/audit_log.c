@@ -286,10 +286,9 @@ static enum kr_status add_remark(struct text *text, const json_t *fields, const 
     KR_JSON remark =
         json_pack("{s:s, s:s, s:O?, s:O?}", "event", event, "outcome", "ok", "actor",
                   json_object_get(fields, "actor"), "keyring", json_object_get(fields, "keyring"));
-    KR_JSON owned = details;
-    if (!remark || !details || json_object_update(remark, details) != 0)
-        return kr_fail_memory(err);
-    return add_line(text, remark, err);
+    bool merged = remark && details && json_object_update(remark, details) == 0;
+    json_decref(details);
+    return merged ? add_line(text, remark, err) : kr_fail_memory(err);
 }
 
 static json_t *torn_details(const struct tail *tail)
