@@ -94,6 +94,21 @@ static enum kr_status check_line(const char *text, size_t len, int room, struct 
     return KR_OK;
 }
 
+/* Byte order marks of the first line too: inih would skip them, and what follows would not have
+ * been checked here. */
+static const char *skip_indentation(const char *text, const char *eol, bool first)
+{
+    static const char bom[] = "\xEF\xBB\xBF";
+    for (;;) {
+        if (text < eol && memchr(BLANKS, *text, strlen(BLANKS)))
+            text++;
+        else if (first && eol - text >= 3 && memcmp(text, bom, 3) == 0)
+            text += 3;
+        else
+            return text;
+    }
+}
+
 /* The ini_reader: the next line without its indentation, an empty one for a comment. */
 static char *next_line(char *line, int room, void *stream)
 {
@@ -105,8 +120,7 @@ static char *next_line(char *line, int room, void *stream)
     if (!eol)
         eol = loader->end;
     loader->at = eol < loader->end ? eol + 1 : eol;
-    while (text < eol && memchr(BLANKS, *text, strlen(BLANKS)))
-        text++;
+    text = skip_indentation(text, eol, loader->line == 1);
     size_t len = text < eol && *text != ';' && *text != '#' ? (size_t)(eol - text) : 0;
     enum kr_status status = check_line(text, len, room, loader->err);
     if (status == KR_OK) {
@@ -161,11 +175,6 @@ static int on_option(void *user, const char *section, const char *name, const ch
 static enum kr_status parse(struct kr_config *config, const char *text, size_t len,
                             struct kr_error *err)
 {
-    static const char bom[] = "\xEF\xBB\xBF";
-    if (len >= 3 && memcmp(text, bom, 3) == 0) {
-        text += 3;
-        len -= 3;
-    }
     struct loader loader = {.config = config, .err = err, .at = text, .end = text + len};
     /* inih goes on after an error and returns the first one's line, which may come before ours. */
     int first = ini_parse_stream(next_line, &loader, on_option, &loader);

@@ -51,7 +51,7 @@ static bool has_nul_in_text(const char *text)
     for (const char *a = colon ? colon + 1 : NULL; a; a = next_attribute(a)) {
         const char *nul = strstr(a, "%00");
 
-        if (nul && nul < a + strcspn(a, ";?&") && strncmp(a, "id=", 3) != 0)
+        if (nul && nul < a + strcspn(a, ";?") && strncmp(a, "id=", 3) != 0)
             return true;
     }
     return false;

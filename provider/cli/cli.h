@@ -200,6 +200,14 @@ KR_MUST_USE enum kr_status cli_progress_begin(const struct cli *cli, struct cli_
 bool cli_progress_step(uint64_t done, uint64_t total, void *context);
 void cli_progress_end(struct cli_progress *progress);
 
+/* --- cmd_master.c
+ * ----------------------------------------------------------------------------------------- */
+
+/* What keystore and tokens say of master keys, joined: array of the rows of master list. A token
+ * that is away is a warning. */
+KR_MUST_USE enum kr_status cli_read_masters(struct cli *cli, json_t **ret, struct kr_error *err);
+#define CLI_UNKNOWN_MASTER "not in the keystore" /* state of a key that only a token has */
+
 /* --- key_ages.c
  * ------------------------------------------------------------------------------------------- */
 

@@ -56,15 +56,15 @@ typedef enum kr_status (*operation)(struct kr_keyring *keyring,
                                     struct kr_life_result *ret, struct kr_error *err);
 
 static enum kr_status run_for_real(struct cli *cli, struct kr_keyring *keyring, operation run,
-                                   struct kr_life_options *options, struct kr_life_result *ret,
+                                   const char *token, struct kr_life_result *ret,
                                    struct kr_error *err)
 {
     struct cli_progress progress;
+    const struct kr_life_options options = {
+        .token = token, .progress = cli_progress_step, .context = &progress};
 
     KR_TRY(cli_progress_begin(cli, &progress, err));
-    options->progress = cli_progress_step;
-    options->context = &progress;
-    enum kr_status status = run(keyring, options, ret, err);
+    enum kr_status status = run(keyring, &options, ret, err);
     cli_progress_end(&progress);
     KR_TRY(status);
     KR_TRY(print_result(cli, ret, err));
@@ -77,10 +77,10 @@ static enum kr_status run_life(struct cli *cli, struct kr_keyring *keyring, oper
                                const char *token, const char *plan, struct kr_life_result *ret,
                                struct kr_error *err)
 {
-    struct kr_life_options options = {.token = token, .dry_run = cli_flag(cli, OPT_DRY_RUN)};
+    const struct kr_life_options options = {.token = token, .dry_run = true};
 
-    if (!options.dry_run)
-        return run_for_real(cli, keyring, run, &options, ret, err);
+    if (!cli_flag(cli, OPT_DRY_RUN))
+        return run_for_real(cli, keyring, run, token, ret, err);
     KR_TRY(run(keyring, &options, ret, err));
     if (ret->resumed)
         plan = "";

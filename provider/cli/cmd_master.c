@@ -49,7 +49,7 @@ static json_t *mysql_row(const char *keyring, const json_t *secret)
 static json_t *token_row(const struct kr_master_info *info, const char *token)
 {
     return json_pack("{s:o, s:o, s:s, s:s, s:n, s:n, s:n, s:b, s:s?}", "id", id_text(&info->id),
-                     "label", cli_text(info->label), "token", token, "state", "not in the keystore",
+                     "label", cli_text(info->label), "token", token, "state", CLI_UNKNOWN_MASTER,
                      "mechanism", "wraps", "created", "in_token", 1, "problem", info->problem);
 }
 
@@ -286,14 +286,26 @@ static enum kr_status all_token_masters(struct cli *cli, json_t *rows, struct kr
     return KR_OK;
 }
 
-enum kr_status cli_run_master_list(struct cli *cli, struct kr_error *err)
+enum kr_status cli_read_masters(struct cli *cli, json_t **ret, struct kr_error *err)
 {
-    KR_TRY(cli_load_full_config(cli, err));
     CLI_JSON rows = json_array();
+
+    if (!rows)
+        return kr_fail_memory(err);
     KR_TRY(keystore_masters(cli, rows, err));
     KR_TRY(all_token_masters(cli, rows, err));
-    CLI_JSON result = json_pack("{s:O?}", "master_keys", rows);
-    if (!rows || !result)
+    *ret = json_incref(rows);
+    return KR_OK;
+}
+
+enum kr_status cli_run_master_list(struct cli *cli, struct kr_error *err)
+{
+    CLI_JSON rows = NULL;
+
+    KR_TRY(cli_load_full_config(cli, err));
+    KR_TRY(cli_read_masters(cli, &rows, err));
+    CLI_JSON result = json_pack("{s:O}", "master_keys", rows);
+    if (!result)
         return kr_fail_memory(err);
     return cli_print_json(cli, result) ? KR_OK : cli_print_table(rows, columns, err);
 }

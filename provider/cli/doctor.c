@@ -30,6 +30,7 @@ static const struct {
     {"mechanism", doctor_mechanism},
     {"keystore integrity", doctor_integrity},
     {"tokens", doctor_tokens},
+    {"unused keys", doctor_unused_keys},
     {"key ages", doctor_key_ages},
     {"memory lock", doctor_memory_lock},
 };

@@ -69,6 +69,7 @@ void doctor_master_key(struct doctor *doctor, struct finding *finding);
 void doctor_mechanism(struct doctor *doctor, struct finding *finding);
 void doctor_integrity(struct doctor *doctor, struct finding *finding);
 void doctor_tokens(struct doctor *doctor, struct finding *finding);
+void doctor_unused_keys(struct doctor *doctor, struct finding *finding);
 void doctor_memory_lock(struct doctor *doctor, struct finding *finding);
 
 #endif

@@ -258,6 +258,55 @@ void doctor_tokens(struct doctor *doctor, struct finding *finding)
     doctor_fix(finding, "%s", first_fix);
 }
 
+/* By its label a key of this keyring, or of a preflight, that the keystore does not name: what an
+ * operation that was cut off has left. */
+static bool is_unused(const json_t *row, const char *keyring)
+{
+    const char *label = json_string_value(json_object_get(row, "label"));
+    const char *state = json_string_value(json_object_get(row, "state"));
+    char ours[160];
+
+    snprintf(ours, sizeof ours, "p11keyring:%s:", keyring);
+    return label && state && strcmp(state, CLI_UNKNOWN_MASTER) == 0 &&
+           (strncmp(label, ours, strlen(ours)) == 0 || strcmp(label, "p11keyring:preflight") == 0);
+}
+
+void doctor_unused_keys(struct doctor *doctor, struct finding *finding)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    CLI_JSON rows = NULL;
+    const json_t *row, *first = NULL;
+    size_t i, count = 0;
+
+    if (!doctor->keyring) {
+        doctor_skip(finding, "the keyring was not opened");
+        return;
+    }
+    if (cli_read_masters(doctor->cli, &rows, &err) != KR_OK) {
+        doctor_fail_error(finding, &err);
+        return;
+    }
+    json_array_foreach(rows, i, row)
+    {
+        if (!is_unused(row, doctor->cli->config->keyring.name))
+            continue;
+        first = first ? first : row;
+        count++;
+    }
+    if (!first) {
+        doctor_ok(finding,
+                  "the tokens hold no key of this keyring that the keystore does not name");
+        return;
+    }
+    doctor_warn(finding, "the tokens hold %zu that the keystore does not name, such as '%s'", count,
+                json_string_value(json_object_get(first, "label")));
+    doctor_fix(finding,
+               "p11keyring master list shows them; when no other keystore of this name "
+               "and no backup needs them: pkcs11-tool --delete-object --type secrkey "
+               "--id %s",
+               json_string_value(json_object_get(first, "id")));
+}
+
 /* What was locked by the checks before is what a server will need. */
 void doctor_memory_lock(struct doctor *doctor, struct finding *finding)
 {

@@ -31,9 +31,9 @@ finds() { # EXIT-CODE CHECK RESULT TEXT-OF-FINDING-OR-FIX [ARGUMENT...]
 all_is_well() {
     server_cnf 'plugin-load-add = pkcs11_key_management'
     expect 0 doctor --server-config "$WORK/server.cnf"
-    equal 19 "$(grep -c '^ok ' "$OUT")" "checks that are ok"
+    equal 20 "$(grep -c '^ok ' "$OUT")" "checks that are ok"
     expect 0 doctor --server-config "$WORK/server.cnf" --json
-    equal 19 "$(json '[.checks[] | select(.result == "ok")] | length')" "checks that are ok"
+    equal 20 "$(json '[.checks[] | select(.result == "ok")] | length')" "checks that are ok"
 }
 
 server_findings() {
@@ -109,11 +109,22 @@ configuration() {
     equal "not checked" "$(verdict token)" "token without a configuration"
 }
 
+# As a rotation leaves one that is killed between making the key and naming it.
+unused_keys() {
+    server_cnf
+    p11tool --keygen --key-type AES:32 --id 0f0f --label "p11keyring:test:99" --sensitive --private \
+        --usage-decrypt >/dev/null 2>&1
+    finds 3 "unused keys" warning "p11keyring:test:99"
+    p11tool --delete-object --type secrkey --id 0f0f >/dev/null 2>&1
+    finds 0 "unused keys" ok ""
+}
+
 check "all is well" all_is_well
 check "the server's option files are judged" server_findings
 check "owners, modes, leftovers and the keystore's place are judged" files
 check "the PIN is judged and not tried when it should not be" pin_findings
 check "module and token are judged" token_findings
+check "keys in the token that the keystore does not name are told" unused_keys
 check "a bad configuration is the first finding" configuration
 check "keystore and master key are judged" keystore_findings
 finish

@@ -122,6 +122,8 @@ static const struct mistake {
     {"[token:a]\nmodul = /x\n", ":2: unknown option \"modul\" in section [token]",
      "module, uri, pin-source"},
     {"[keyrings]\n", ":1: unknown section [keyrings]", "[token:NAME], [keyring], [mariadb]"},
+    {"\r\xEF\xBB\xBF[keyrings]\n", ":1: unknown section [keyrings]", "[keyring]"},
+    {" \xEF\xBB\xBF [token:a] module = /x\n", ":1: there is text after", "a line of its own"},
     {"\n\n[oracle]\nx = y\n", ":3: unknown section [oracle]", "[pkcs11]"},
     {"[token]\nmodule = /x\n", ":1: unknown section [token]", "[token:NAME]"},
     {"[token:]\n", ":1: the NAME", "1 to 32"},

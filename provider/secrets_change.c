@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* MySQL's secrets: stored, generated and removed, some of them in the token alone. */
+#include "provider/secrets_internal.h"
+
+#include "base/log.h"
+#include "pkcs11/resident.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The name of a form in the keystore's cipher column, so that status needs no token to count. */
+static const char *form_name(enum kr_secret_form form)
+{
+    static const char *const names[] = {
+        [KR_SECRET_WRAPPED] = "wrapped",
+        [KR_SECRET_TOKEN_ECB] = "token-ecb",
+        [KR_SECRET_TOKEN_CBC] = "token-cbc",
+    };
+    return names[form];
+}
+
+struct addition {
+    const char *event; /* in the audit log */
+    enum kr_secret_form form;
+    const char *type;
+    const uint8_t *bytes; /* the secret, or the id of the token's key */
+    size_t len;
+};
+
+static enum kr_status add_secret(struct kr_change *change, void *context, struct kr_error *err)
+{
+    const struct addition *addition = context;
+    uint32_t latest, version;
+    change->audit.name = addition->event;
+    change->audit.detail = form_name(addition->form);
+    KR_TRY(kr_change_latest(change, &latest, err));
+    if (latest != 0)
+        return kr_fail(err, KR_REFUSED, "the secret '%s' exists already", change->id);
+    KR_SECRET uint8_t *payload = NULL;
+    size_t len = 0;
+    KR_TRY(kr_secret_encode(addition->form, addition->type, addition->bytes, addition->len,
+                            &payload, &len, err));
+    return kr_change_add(change, 1, form_name(addition->form), payload, len, &version, err);
+}
+
+static enum kr_status check_name(const char *id, struct kr_error *err)
+{
+    if (id[0] != '\0' && strlen(id) <= KR_SECRET_ID_MAX)
+        return KR_OK;
+    return kr_fail(err, KR_USAGE, "a secret's name has 1 to %d bytes", KR_SECRET_ID_MAX);
+}
+
+/* Adds what `addition` holds; the caller holds the keyring's lock. */
+static enum kr_status add(struct kr_secrets *secrets, const char *id, const char *owner,
+                          struct addition *addition, struct kr_error *err)
+{
+    KR_TRY(kr_change_run(secrets->keyring, KR_NS_MYSQL, id, owner, add_secret, addition, err));
+    return kr_secrets_refresh_locked(secrets, err);
+}
+
+/* Records in the audit log what failed. */
+static enum kr_status ended(const struct kr_secrets *secrets, const char *event, const char *id,
+                            const char *owner, enum kr_status status, const struct kr_error *err)
+{
+    const struct kr_audit_event failed = {
+        .name = event, .ns = KR_NS_MYSQL, .id = id, .owner = owner};
+    if (status != KR_OK)
+        kr_audit_end(secrets->keyring->audit, &failed, err);
+    return status;
+}
+
+static enum kr_status store(struct kr_secrets *secrets, const char *id, const char *owner,
+                            struct addition *addition, struct kr_error *err)
+{
+    KR_TRY(check_name(id, err));
+    KR_TRY(kr_keyring_lock(secrets->keyring, err));
+    enum kr_status status = add(secrets, id, owner, addition, err);
+    kr_keyring_unlock(secrets->keyring);
+    return ended(secrets, addition->event, id, owner, status, err);
+}
+
+enum kr_status kr_secrets_store(struct kr_secrets *secrets, const char *id, const char *owner,
+                                const char *type, const uint8_t *bytes, size_t len,
+                                struct kr_error *err)
+{
+    struct addition addition = {.event = "secret-store",
+                                .form = KR_SECRET_WRAPPED,
+                                .type = type,
+                                .bytes = bytes,
+                                .len = len};
+    return store(secrets, id, owner, &addition, err);
+}
+
+static enum kr_status generate_wrapped(struct kr_secrets *secrets, const char *id,
+                                       const char *owner, const char *type, size_t len,
+                                       struct kr_error *err)
+{
+    if (len == 0 || len > KR_SECRET_BYTES_MAX)
+        return kr_fail(err, KR_USAGE, "a secret has 1 to %d bytes, not %zu", KR_SECRET_BYTES_MAX,
+                       len);
+    KR_SECRET uint8_t *bytes = kr_secret_alloc(len);
+    if (!bytes)
+        return kr_fail_memory(err);
+    KR_TRY(kr_tokens_random(&secrets->keyring->tokens, bytes, len, err));
+    struct addition addition = {.event = "secret-generate",
+                                .form = KR_SECRET_WRAPPED,
+                                .type = type,
+                                .bytes = bytes,
+                                .len = len};
+    return store(secrets, id, owner, &addition, err);
+}
+
+void kr_secret_label(const char *keyring, const char *id, char ret[KR_SECRET_LABEL_SIZE])
+{
+    snprintf(ret, KR_SECRET_LABEL_SIZE, "p11keyring:%s:mysql:%s", keyring, id);
+}
+
+/* A name that is taken must be found out before the token makes a key for it. */
+static enum kr_status refuse_taken(struct kr_secrets *secrets, const char *id, const char *owner,
+                                   struct kr_error *err)
+{
+    KR_TRY(kr_secrets_refresh_locked(secrets, err));
+    if (!kr_secret_table_find(&secrets->table, id, owner))
+        return KR_OK;
+    return kr_fail(err, KR_REFUSED, "the secret '%s' exists already", id);
+}
+
+/* Says which keys of a full token are old. */
+static void hint_at_old_keys(const struct kr_secrets *secrets, const char *id, struct kr_error *err)
+{
+    struct kr_secret_series old;
+    kr_secret_table_series(&secrets->table, id, &old);
+    if (old.count == 0)
+        return;
+    kr_hint(err,
+            "the token is full: make room in it. Of this server's own keys %zu may be retired, "
+            "%.*s%lu to %lu, if a rotation to number %lu has ended since and no backup needs them",
+            old.count, (int)old.stem, id, old.first, old.last, old.newest);
+}
+
+static enum kr_status generate_key(struct kr_secrets *secrets, struct kr_token *token,
+                                   const char *id, const char *label, enum kr_secret_form form,
+                                   struct kr_object_id *ret, struct kr_error *err)
+{
+    enum kr_resident_mode mode = form == KR_SECRET_TOKEN_ECB ? KR_RESIDENT_ECB : KR_RESIDENT_CBC;
+    enum kr_status status = kr_resident_generate(token, label, mode, ret, err);
+    if (status != KR_OK && err->ckr_name && strcmp(err->ckr_name, "CKR_DEVICE_MEMORY") == 0)
+        hint_at_old_keys(secrets, id, err);
+    return status;
+}
+
+static enum kr_status generate_locked(struct kr_secrets *secrets, const char *id, const char *owner,
+                                      const char *type, enum kr_secret_form form,
+                                      struct kr_error *err)
+{
+    struct kr_token *token = NULL;
+    struct kr_object_id object;
+    char label[KR_SECRET_LABEL_SIZE];
+    kr_secret_label(secrets->keyring->name, id, label);
+    KR_TRY(refuse_taken(secrets, id, owner, err));
+    KR_TRY(kr_tokens_serving(&secrets->keyring->tokens, &token, err));
+    const struct kr_audit_event event = {.name = "secret-generate",
+                                         .token = kr_token_name(token),
+                                         .ns = KR_NS_MYSQL,
+                                         .id = id,
+                                         .owner = owner,
+                                         .detail = form_name(form)};
+    KR_TRY(kr_audit_begin(secrets->keyring->audit, &event, err));
+    KR_TRY(generate_key(secrets, token, id, label, form, &object, err));
+    struct addition addition = {
+        .event = event.name, .form = form, .type = type, .bytes = object.bytes, .len = object.len};
+    enum kr_status status =
+        kr_change_run(secrets->keyring, KR_NS_MYSQL, id, owner, add_secret, &addition, err);
+    if (status == KR_OK)
+        return kr_secrets_refresh_locked(secrets, err);
+    struct kr_error left = KR_ERROR_INIT;
+    if (kr_master_destroy(token, &object, &left) != KR_OK)
+        kr_log(KR_LOG_WARNING, "the unused key '%s' is left in the token: %s", label, left.text);
+    return status;
+}
+
+/* A key that this process cannot use is taken back: the server would encrypt with it. */
+static enum kr_status accept_generated(struct kr_secrets *secrets, const char *id,
+                                       const char *owner, struct kr_error *err)
+{
+    struct kr_secret made = {0};
+    enum kr_status status = kr_secrets_fetch(secrets, id, owner, &made, err);
+    kr_secret_free(made.bytes);
+    struct kr_error left = KR_ERROR_INIT;
+    if (status != KR_OK && kr_secrets_remove(secrets, id, owner, &left) != KR_OK)
+        kr_log(KR_LOG_WARNING, "the unused key '%s' is left in the keystore: %s", id, left.text);
+    return status;
+}
+
+enum kr_status kr_secrets_generate(struct kr_secrets *secrets, const char *id, const char *owner,
+                                   const char *type, enum kr_secret_form form, size_t len,
+                                   struct kr_error *err)
+{
+    KR_TRY(check_name(id, err));
+    if (form == KR_SECRET_WRAPPED)
+        return generate_wrapped(secrets, id, owner, type, len, err);
+    if (len != KR_HANDLE_BYTES)
+        return kr_fail(err, KR_USAGE, "a token-resident key has 32 bytes, not %zu", len);
+    KR_TRY(kr_secrets_pass_gate(secrets, id, form, NULL, err));
+    KR_TRY(kr_keyring_lock(secrets->keyring, err));
+    enum kr_status status = generate_locked(secrets, id, owner, type, form, err);
+    kr_keyring_unlock(secrets->keyring);
+    ended(secrets, "secret-generate", id, owner, status, err);
+    return status == KR_OK ? accept_generated(secrets, id, owner, err) : status;
+}
+
+static enum kr_status remove_secret(struct kr_change *change, void *context, struct kr_error *err)
+{
+    (void)context;
+    change->audit.name = "secret-remove";
+    return kr_keystore_destroy_key(change->keystore, change->ns, change->id, change->owner, err);
+}
+
+static enum kr_status remove_locked(struct kr_secrets *secrets, const char *id, const char *owner,
+                                    struct kr_error *err)
+{
+    KR_TRY(kr_secrets_refresh_locked(secrets, err));
+    const struct kr_secret_entry *entry = kr_secret_table_find(&secrets->table, id, owner);
+    if (!entry)
+        return kr_fail(err, KR_NOT_FOUND, "there is no secret '%s'", id);
+    bool resident = entry->form != KR_SECRET_WRAPPED;
+    struct kr_object_id object = entry->object;
+    struct kr_token *token = entry->token;
+    KR_TRY(kr_change_run(secrets->keyring, KR_NS_MYSQL, id, owner, remove_secret, NULL, err));
+    KR_TRY(kr_secrets_refresh_locked(secrets, err));
+    struct kr_error left = KR_ERROR_INIT;
+    if (resident && token && kr_master_destroy(token, &object, &left) != KR_OK)
+        kr_log(KR_LOG_WARNING, "the removed key '%s' is left in the token: %s", id, left.text);
+    return KR_OK;
+}
+
+enum kr_status kr_secrets_remove(struct kr_secrets *secrets, const char *id, const char *owner,
+                                 struct kr_error *err)
+{
+    KR_TRY(kr_keyring_lock(secrets->keyring, err));
+    enum kr_status status = remove_locked(secrets, id, owner, err);
+    kr_keyring_unlock(secrets->keyring);
+    return ended(secrets, "secret-remove", id, owner, status, err);
+}
