@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* Anchors: what is written comes back, survives a killed writer, and needs the PIN. */
+/* Anchors: what is written comes back, survives a killed writer, needs the PIN, and costs few
+ * calls. */
 #include "one_token.h"
 
 #include "pkcs11/anchor.h"
@@ -207,6 +208,35 @@ static void takes_no_public_object_for_an_anchor(void **state)
     assert_int_equal(count_listed("--login --pin env:P11K_TEST_PIN"), 3);
 }
 
+static void add_calls(const char *name, uint64_t calls, void *sum)
+{
+    (void)name;
+    *(uint64_t *)sum += calls;
+}
+
+static uint64_t calls_so_far(void)
+{
+    uint64_t sum = 0;
+
+    mock_each_function(add_calls, &sum);
+    return sum;
+}
+
+/* docs/ARCHITECTURE.md says so. */
+static void costs_few_calls(void **state)
+{
+    uint64_t before;
+
+    (void)state;
+    write_anchor(1, 9);
+    before = calls_so_far();
+    assert_anchor(newer, 1, 9);
+    assert_int_equal(calls_so_far() - before, 5);
+    before = calls_so_far();
+    write_anchor(2, 9);
+    assert_int_equal(calls_so_far() - before, 7);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fresh, fresh)
 
 int main(void)
@@ -219,6 +249,7 @@ int main(void)
         TEST(goes_on_after_a_lost_session),
         TEST(needs_the_pin),
         TEST(takes_no_public_object_for_an_anchor),
+        TEST(costs_few_calls),
     };
 
     return cmocka_run_group_tests(tests, token_up, token_down);
