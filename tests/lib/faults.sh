@@ -378,6 +378,8 @@ put_pin() { # PIN
     mv "$KEYRING/pin.new" "$KEYRING/pin"
 }
 
+no_session_left() { (($(mock_count sessions-open) == 0)); }
+
 attempts_reach() { (($(mock_count C_Login) >= $1)); }
 
 # The token is lost while its PIN file is wrong: one attempt, and none until the file is put right.
@@ -389,7 +391,7 @@ wrong_pin() { # NAME
     put_pin "wrong-$pin"
     before=$(mock_count C_Login)
     mock_rules slot-gone
-    sleep 1
+    eventually 20 no_session_left
     mock_rules ""
     eventually 20 attempts_reach $((before + 1))
     sleep 2

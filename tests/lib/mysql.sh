@@ -126,10 +126,15 @@ keyring_of_server() { # NAME
         >"$dir/plugins/component_keyring_file.cnf"
 }
 
-# A token, a keystore and our component; in token mode the OpenSSL provider as well.
+# A token, a keystore and our component.
 keyring_of_ours() { # NAME token|wrapped
-    local dir=$WORK/$1
     keyring_up "$1.keyring"
+    server_component "$1" "$2"
+}
+
+# Our component with the selected keyring; in token mode the OpenSSL provider as well.
+server_component() { # NAME token|wrapped
+    local dir=$WORK/$1
     printf '\n[mysql]\nmaster-keys = %s\n' "$2" >>"$P11KEYRING_CONF"
     cp "$MYSQL_BUILD/lib/component_keyring_pkcs11.so" "$dir/plugins/"
     server_manifest "$1" component_keyring_pkcs11
@@ -300,6 +305,12 @@ same_checksums() { # NAME FILE-OF-CHECKSUMS
 keyring_ids() { # NAME [LIKE]
     sql "$1" "SELECT key_id FROM performance_schema.keyring_keys
         WHERE key_id LIKE '${2:-%}' ORDER BY 1"
+}
+
+# A value of the server's view of our component.
+row() { # NAME STATUS_KEY
+    sql "$1" "SELECT status_value FROM performance_schema.keyring_component_status
+        WHERE status_key = '$2'"
 }
 
 component() {

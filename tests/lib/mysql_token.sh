@@ -4,7 +4,6 @@
 #
 #   guards NAME on|off     stops a server and gives it our component and OpenSSL provider with their
 #                          guards, or as built without (P11K_TEST_NO_GUARD) to show an attack
-#   row NAME KEY           a value of performance_schema.keyring_component_status
 #   object_id LIKE         CKA_ID, in hex, of the selected token's key whose label ends so
 # shellcheck source=tests/lib/mysql.sh
 source "$(dirname "${BASH_SOURCE[0]}")/mysql.sh"
@@ -30,11 +29,6 @@ guards() { # NAME on|off
     [[ -e $modules/p11keyring.so ]] || cp "$build/lib/ossl-modules/p11keyring.so" "$modules/"
     sed -i '/^OPENSSL_MODULES=/d' "$WORK/$1/env"
     server_environment "$1" "OPENSSL_MODULES=$modules"
-}
-
-row() { # NAME KEY
-    sql "$1" "SELECT status_value FROM performance_schema.keyring_component_status
-        WHERE status_key = '$2'"
 }
 
 # Operations that the token did under a server's master keys, since the server's start.

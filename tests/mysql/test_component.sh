@@ -4,14 +4,11 @@
 # for the token, what an operator sees, and migration.
 # shellcheck source=tests/lib/mysql.sh
 source "$(dirname "$0")/../lib/mysql.sh"
+# shellcheck source=tests/lib/audit.sh
+source "$(dirname "$0")/../lib/audit.sh"
 
 ROTATE="ALTER INSTANCE ROTATE INNODB MASTER KEY"
 NO_KEY="find master key from keyring"
-
-row() { # NAME STATUS_KEY
-    sql "$1" "SELECT status_value FROM performance_schema.keyring_component_status
-        WHERE status_key = '$2'"
-}
 
 operations() { row "$1" Token_operations; }
 
@@ -33,6 +30,7 @@ without_provider() { # NAME COMMAND...
 keys_are_where_they_should_be() {
     server_new k
     server_keyring k
+    audit_on
     server_start k
     equal "$KIND" "$(row k Mode)" "Mode"
     equal up "$(row k Token_state)" "Token_state"
@@ -71,6 +69,25 @@ operations_are_in_the_token() {
     else
         (($(operations k) >= 5)) || die "$(operations k) operations after a restart"
     fi
+}
+
+# Of two starts, rotations in SQL and the tool.
+one_audit_log() {
+    local key
+    key=INNODBKey-$(sql k "SELECT @@server_uuid")
+    keyring_use k.keyring
+    sql k "$ROTATE"
+    tool status >/dev/null
+    audit_story >"$WORK/story"
+    has_in_order "$WORK/story" "mysqld log-start ok" "mysqld token-login ok" \
+        "mysqld keyring-open ok" "mysqld secrets-open ok" "mysqld secret-generate ok $key-1" \
+        "mysqld secret-generate ok $key-2" "p11keyring token-login ok" "p11keyring keyring-open ok" \
+        "mysqld secret-generate ok $key-3" "mysqld token-login ok" "mysqld keyring-open ok" \
+        "mysqld secrets-open ok" "mysqld secret-generate ok $key-4" "p11keyring token-login ok" \
+        "p11keyring keyring-open ok"
+    equal "$(id -u "$RUN_AS")" "$(jq -r 'select(.actor.program == "mysqld") | .actor.uid' \
+        "$(audit_log)" | sort -u)" "the server's user"
+    audit_verified
 }
 
 # --- nothing stands in for the token ---------------------------------------------------------------
@@ -198,6 +215,7 @@ for KIND in $KINDS; do
     [[ $KIND != file ]] || continue
     check "$KIND: master keys are where they should be, and listed" keys_are_where_they_should_be
     check "$KIND: operations at the token are counted" operations_are_in_the_token
+    check "$KIND: server and tool share one audit log, in order, which verifies" one_audit_log
     check "$KIND: the token goes away and comes back" token_comes_and_goes
     check "$KIND: RELOAD KEYRING on a good keyring" reload_on_a_good_keyring
     if [[ $KIND == token ]]; then

@@ -6,13 +6,8 @@ source "$(dirname "$0")/../lib/mysql.sh"
 
 KIND=wrapped
 
-row() { # STATUS_KEY
-    sql s "SELECT status_value FROM performance_schema.keyring_component_status
-        WHERE status_key = '$1'"
-}
-
 sealed() { [[ -s $KEYRING/keyring/start.cache ]]; }
-confirmed() { [[ $(row Start_cache) == "not served" ]]; }
+confirmed() { [[ $(row s Start_cache) == "not served" ]]; }
 
 server_that_seals() {
     server_new s
@@ -32,7 +27,7 @@ restarts_without_token() {
     token_away
     server_kill s
     server_start s
-    equal served "$(row Start_cache)" "Start_cache"
+    equal served "$(row s Start_cache)" "Start_cache"
     equal one "$(sql s 'SELECT b FROM t.x')" "row"
     sql s "INSERT INTO t.x VALUES (2, 'two'); CREATE TABLE t.y (id INT) ENCRYPTION='Y'"
     sql_fails s "" "ALTER INSTANCE ROTATE INNODB MASTER KEY"

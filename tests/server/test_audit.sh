@@ -3,26 +3,14 @@
 # One audit log of a real server and the admin tool: who did what, in order, in one chain.
 # shellcheck source=tests/lib/mariadb.sh
 source "$(dirname "$0")/../lib/mariadb.sh"
+# shellcheck source=tests/lib/audit.sh
+source "$(dirname "$0")/../lib/audit.sh"
 
 LOG=$WORK/keyring/keyring/audit.log
 
-story() { # of the log, without what begins
-    jq -r 'select(.outcome != "begun") | .actor.program + " " + .event + " " + .outcome +
-        (if .id then " " + .id else "" end)' "$LOG"
-}
-
-has_in_order() { # FILE LINE...
-    local line at=0 found
-    for line in "${@:2}"; do
-        found=$(tail -n +$((at + 1)) "$1" | grep -nxF -- "$line" | head -1 | cut -d: -f1)
-        [[ -n $found ]] || die "no '$line' behind line $at of: $(<"$1")"
-        at=$((at + found))
-    done
-}
-
 server_with_a_log() {
     token_up keyring
-    sed -i "s|^\[keyring\]|&\naudit-log = $LOG|" "$P11KEYRING_CONF"
+    audit_on
     tool master create >/dev/null
     server_new s
     server_keyring s on
@@ -39,15 +27,14 @@ one_chain() {
     eventually 5 grep -q '"event":"keyring-refresh"' "$LOG"
     server_stop s
     server_start s
-    story >"$WORK/story"
+    audit_story >"$WORK/story"
     has_in_order "$WORK/story" "p11keyring log-start ok" "p11keyring master-create ok" \
         "mariadbd token-login ok" "mariadbd keyring-open ok" "mariadbd key-create ok 1" \
         "p11keyring token-login ok" "p11keyring keyring-open ok" "p11keyring key-rotate ok 1" \
         "mariadbd keyring-refresh ok" "mariadbd token-login ok" "mariadbd keyring-open ok"
     equal "$(id -u nobody)" "$(jq -r 'select(.actor.program == "mariadbd") | .actor.uid' "$LOG" |
         sort -u)" "the server's user"
-    tool audit verify >"$WORK/verdict" || die "$(<"$WORK/verdict")"
-    lacks "$LOG" "$(<"$KEYRING/pin")"
+    audit_verified
 }
 
 # Servers go on without a log, and say so once.

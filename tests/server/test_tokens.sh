@@ -4,34 +4,10 @@
 # away opens with that one alone once it is up to date.
 # shellcheck source=tests/lib/mariadb.sh
 source "$(dirname "$0")/../lib/mariadb.sh"
+# shellcheck source=tests/lib/two_tokens.sh
+source "$(dirname "$0")/../lib/two_tokens.sh"
 
-two_tokens() {
-    mock_token_up first
-    tool token init --label second --so-pin-source "file:$KEYRING/so-pin" >/dev/null
-    sed -i '/^timeout = /s/.*/timeout = 1500/' "$P11KEYRING_CONF"
-    sed "/^\[keyring\]/,\$d; s/first/second/" "$P11KEYRING_CONF" | grep . >"$WORK/second.conf"
-    sed -i "s|pin-source = .*|pin-source = file:$KEYRING/pin|" "$WORK/second.conf"
-    sed -i "/^\[keyring\]/{
-        r $WORK/second.conf
-        N
-    }" "$P11KEYRING_CONF"
-}
-
-away() { mock_rules "token $1
-token-gone"; }
-all_back() { mock_rules ""; }
-
-state_of() { # TOKEN
-    status_of s Pkcs11_key_management_tokens | tr , '\n' | sed -n "s/^ *$1: //p"
-}
-
-is_state() { [[ $(state_of "$1") == "$2" ]]; }
-
-waiting() { # TOKEN
-    tool status --json 2>/dev/null | jq -er ".tokens[] | select(.name == \"$1\") | .waiting"
-}
-
-nothing_waits() { [[ $(waiting "$1") == 0 ]]; }
+token_states() { status_of "$1" Pkcs11_key_management_tokens; }
 
 make_and_load() { # KEY-ID
     tool key create "$1" >/dev/null
@@ -40,16 +16,16 @@ make_and_load() { # KEY-ID
 
 loses_the_first() {
     rm -rf "$WORK/s"
-    two_tokens
+    two_tokens_up
     tool master create >/dev/null
     tool key create 1 >/dev/null
     tool key create 2 >/dev/null
     server_new s
     server_keyring s on
     server_start s
-    equal "first: up, second: up" "$(status_of s Pkcs11_key_management_tokens)" "tokens"
-    away first
-    eventually 20 is_state first down
+    equal "first: up, second: up" "$(token_states s)" "tokens"
+    token_leaves first
+    eventually 20 is_state s first down
     make_and_load 11
     fails_with 3 tool status >"$WORK/out" 2>&1
     contains "$WORK/out" "token 'first': down"
@@ -63,19 +39,19 @@ restarts_with_the_second_alone() {
 }
 
 the_first_is_brought_up_to_date() {
-    all_back
-    eventually 20 is_state first up
+    tokens_return
+    eventually 20 is_state s first up
     tool keyring sync --progress=none >/dev/null
     eventually 30 nothing_waits first
 }
 
 the_first_alone_has_everything() {
-    away second
+    token_leaves second
     server_stop s
     server_start s
     equal 50 "$(sql s 'SELECT COUNT(*) FROM t.t11')" "rows"
     equal 50 "$(sql s 'SELECT COUNT(*) FROM t.t12')" "rows"
-    all_back
+    tokens_return
     server_stop s
     equal "up up" "$(tool status --json | jq -r '[.tokens[].state] | join(" ")')" "tokens"
 }
