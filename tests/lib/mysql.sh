@@ -21,7 +21,10 @@ MYSQL_ROOT=$("$MYSQL_ROOT_SH" path)
 PLUGINS=/usr/lib/mysql/plugin
 MYSQL_BUILD=${P11K_MYSQL_BUILD:-$ROOT/build/mysql}
 
-in_root() { "$MYSQL_ROOT_SH" run -b "$WORK" -u "$RUN_AS" -- "$@"; }
+# For `background`: the pid of a function would not be the program's.
+IN_ROOT=("$MYSQL_ROOT_SH" run -b "$WORK" -u "$RUN_AS" --)
+
+in_root() { "${IN_ROOT[@]}" "$@"; }
 
 # --- making servers --------------------------------------------------------------------------------
 

@@ -68,11 +68,22 @@ static void tell(CK_ATTRIBUTE *attribute, CK_BBOOL value)
         memcpy(attribute->pValue, &value, sizeof(value));
 }
 
+static bool is_secret_key(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object)
+{
+    CK_OBJECT_CLASS class = CKO_DATA;
+    CK_ATTRIBUTE wanted = {CKA_CLASS, &class, sizeof(class)};
+
+    return real->C_GetAttributeValue(session, object, &wanted, 1) == CKR_OK &&
+           class == CKO_SECRET_KEY;
+}
+
 static CK_RV get_attribute_value(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object,
                                  CK_ATTRIBUTE *template, CK_ULONG count)
 {
     CK_RV rv = real->C_GetAttributeValue(session, object, template, count);
 
+    if (!is_secret_key(session, object))
+        return rv;
     for (CK_ULONG i = 0; i < count; i++) {
         switch (template[i].type) {
         case CKA_SENSITIVE:

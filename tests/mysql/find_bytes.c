@@ -29,8 +29,8 @@ static size_t pattern_count, more;
 static void take_hex(const char *hex, struct pattern *ret)
 {
     size_t digits = strlen(hex);
-    if (digits % 2 || digits / 2 > LONGEST / 2)
-        errx(2, "not the hex digits of up to %d bytes", LONGEST / 2);
+    if (digits == 0 || digits % 2 || digits / 2 > LONGEST / 2)
+        errx(2, "not the hex digits of 1 to %d bytes", LONGEST / 2);
     for (size_t i = 0; i < digits / 2; i++) {
         unsigned byte;
         if (sscanf(hex + 2 * i, "%2x", &byte) != 1)

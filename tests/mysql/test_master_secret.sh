@@ -20,8 +20,8 @@ remote_token() { # NAME
     cp "$BUILD/tests/mock/p11k_extractable.so" "$WORK/lib/"
     cp "$MYSQL_BUILD/bin/p11keyring" "$WORK/bin/p11keyring.in-root"
     token_up "$1"
-    background in_root env SOFTHSM2_CONF="$SOFTHSM2_CONF" P11K_EXTRACTED="$VALUES" p11-kit server \
-        --foreground --name "$WORK/remote/socket" --provider "$WORK/lib/p11k_extractable.so" \
+    background "${IN_ROOT[@]}" env SOFTHSM2_CONF="$SOFTHSM2_CONF" P11K_EXTRACTED="$VALUES" \
+        p11-kit server --foreground --name "$WORK/remote/socket" --provider "$WORK/lib/p11k_extractable.so" \
         "pkcs11:" >"$WORK/remote.log" 2>&1 </dev/null
     eventually 10 test -S "$WORK/remote/socket"
     client=$(in_root sh -c 'ls /usr/lib/*/pkcs11/p11-kit-client.so')

@@ -157,8 +157,8 @@ tls_with_cbc() { # SUITE
     head -c 300000 /dev/urandom | base64 >"$dir/page"
     own "$dir"
     cd "$dir"
-    background in_root env "${environment[@]}" openssl s_server -accept "127.0.0.1:$port" -WWW \
-        -cert server-cert.pem -key server-key.pem -tls1_2 -cipher "$1" -quiet
+    background "${IN_ROOT[@]}" env "${environment[@]}" openssl s_server \
+        -accept "127.0.0.1:$port" -WWW -cert server-cert.pem -key server-key.pem -tls1_2 -cipher "$1" -quiet
     eventually 10 fetch_page "$port" "${environment[@]}"
     sed '1,/^\r$/d' "$dir/answer" | cmp - "$dir/page"
     end_process "$WORK/background.$background_pid.pid"
