@@ -105,6 +105,13 @@ static bool is_retry_due(const struct kr_keyring *keyring)
     return keyring->masters.doubtful && kr_now_ms() >= keyring->masters_retry;
 }
 
+void kr_keyring_doubt_masters(struct kr_keyring *keyring)
+{
+    keyring->masters.doubtful = true;
+    keyring->masters_retry = kr_now_ms() + RETRY_MASTERS_MS;
+    keyring->masters_version++;
+}
+
 /* What is the same stays as it was: wraps that are under way count on it. */
 static void replace_masters(struct kr_keyring *keyring, struct kr_masters *masters)
 {

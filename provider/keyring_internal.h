@@ -89,6 +89,9 @@ KR_MUST_USE enum kr_status kr_keyring_load_masters(struct kr_keyring *keyring,
 bool kr_keyring_knows_masters(const struct kr_keyring *keyring, const struct kr_master_row *rows,
                               size_t count);
 
+/* What is known of the master keys is looked at again in a moment. */
+void kr_keyring_doubt_masters(struct kr_keyring *keyring);
+
 /* As kr_keyring_load_masters() with rows that the caller has read. */
 KR_MUST_USE enum kr_status kr_keyring_take_masters(struct kr_keyring *keyring,
                                                    const struct kr_master_row *rows, size_t count,

@@ -44,11 +44,11 @@ static enum kr_status refuse(struct kr_keyring *keyring, struct kr_master_key *k
             "token '%s' has another master key in the place of the one that this keystore was "
             "sealed for: %s",
             kr_token_name(key->tokens[place]), why->text);
-    kr_hint(err, "put the token's own master key back from its backup, then restart the server; a "
-                 "token that was set up anew: p11keyring master rotate --token NAME");
+    kr_hint(err, "put the token's own master key back from its backup; a token that was set up "
+                 "anew: p11keyring master rotate --token NAME");
     for (key->token_count--; place < key->token_count; place++)
         key->tokens[place] = key->tokens[place + 1];
-    keyring->masters_version++;
+    kr_keyring_doubt_masters(keyring); /* a token in trouble says the same, and comes round */
     return err->status;
 }
 

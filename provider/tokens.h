@@ -52,8 +52,8 @@ struct kr_token *kr_master_token(const struct kr_master_row *rows, size_t count,
 /* The keystore's master keys with their tokens: current ones first, in the order of the tokens. A
  * master key that its token lacks or refuses is an error with a single token, and is logged with
  * several; an old one that is gone is only logged. A current one makes the result
- * doubtful: a module may need a moment to see what another process has made. *ret->keys is malloc'ed; the tokens are
- * borrowed. */
+ * doubtful: a module may need a moment to see what another process has made. *ret->keys is
+ * malloc'ed; the tokens are borrowed. */
 KR_MUST_USE enum kr_status kr_masters_match(const struct kr_master_row *rows, size_t count,
                                             const struct kr_tokens *tokens, struct kr_masters *ret,
                                             struct kr_error *err);

@@ -78,6 +78,19 @@ static void create_in(struct kr_keyring *keyring, uint32_t id)
     assert_ok(kr_keyring_create_key(keyring, id, KR_CIPHER_AES_CBC, NULL, 0, &version, &err));
 }
 
+/* A token that was away is tried again a little later. */
+static void wait_until_created(uint32_t id)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    uint32_t version;
+    uint64_t until = kr_now_ms() + 60000;
+    while (kr_keyring_create_key(server, id, KR_CIPHER_AES_CBC, NULL, 0, &version, &err) != KR_OK) {
+        if (kr_now_ms() > until)
+            fail_msg("key %u: %s", id, err.text);
+        usleep(50000);
+    }
+}
+
 static void create(uint32_t id)
 {
     struct kr_keyring *keyring = keyring_fixture_open(&f);
@@ -321,6 +334,23 @@ static void one_token_that_remembers_is_enough(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, up, down)
 
+/* A token that fails to unwrap, and not at once again, is taken for one with another master key:
+ * that must pass by itself. */
+static void a_token_in_trouble_comes_round(void **state)
+{
+    (void)state;
+    struct kr_error err = KR_ERROR_INIT;
+    uint32_t version;
+    server = keyring_fixture_open(&f);
+    mock_rules("token-gone\n");
+    assert_int_equal(kr_keyring_create_key(server, 1, KR_CIPHER_AES_CBC, NULL, 0, &version, &err),
+                     KR_TOKEN_UNAVAILABLE);
+    mock_rules("token first\nfail C_Decrypt 0x5 1 1\nfail C_Decrypt 0x5 3 1\n");
+    wait_until_created(1); /* at the latest by the second */
+    away("second");
+    wait_until_created(2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +365,7 @@ int main(void)
         TEST(a_token_that_refuses_to_wrap_stops_nobody),
         TEST(a_token_with_copies_of_the_keys_serves),
         TEST(one_token_that_remembers_is_enough),
+        TEST(a_token_in_trouble_comes_round),
     };
     return cmocka_run_group_tests(tests, group_up, group_down);
 }
