@@ -23,7 +23,7 @@ static enum kr_status new_id(struct kr_object_id *ret, struct kr_error *err)
     return KR_OK;
 }
 
-/* NSS has no room for CKA_ALLOWED_MECHANISMS in a token object, and says CKR_GENERAL_ERROR. */
+/* The standard has several values for it, and modules choose among them as they like. */
 bool kr_template_refused(CK_RV rv)
 {
     switch (rv) {
@@ -192,27 +192,43 @@ static enum kr_status generate_any(struct kr_session *s, const struct kr_key_ord
     return err->status;
 }
 
-enum kr_status kr_key_make(struct kr_session *s, struct kr_key_order *order, struct kr_error *err)
+/* Makes the key once; one that is not as asked is destroyed. */
+static enum kr_status make_one(struct kr_session *s, struct kr_key_order *order,
+                               struct kr_error *err)
 {
     struct kr_key_entry key = {.id = order->id, .kind = order->kind};
-    struct kr_master_info info;
+    enum kr_status status;
+
+    order->tried = true;
+    KR_TRY(generate_any(s, order, &key.handle, err));
+    order->made = true;
+    order->info = (struct kr_master_info){.on_token = true};
+    status = kr_key_read(s, &key, &order->info, err);
+    if (status == KR_OK)
+        status = kr_key_accept(&order->info, err);
+    if (status != KR_OK && !s->lost && kr_key_destroy(s, key.handle, key.kind, &key.id) == CKR_OK)
+        order->made = false;
+    return status;
+}
+
+/* A token object that turned into a session object was spoiled by another program, which read it
+ * while it was made (see kr_keys_load): then it is made anew. */
+enum kr_status kr_key_make(struct kr_session *s, struct kr_key_order *order, struct kr_error *err)
+{
+    enum { TRIES = 4 };
+    CK_OBJECT_HANDLE handle;
     enum kr_status status;
 
     if (order->tried) {
-        status = kr_key_usable(s, &order->id, &key.handle, &order->info, err);
+        status = kr_key_usable(s, &order->id, &handle, &order->info, err);
         if (status != KR_NOT_FOUND || s->wants_keys)
             return status;
         order->made = false;
     }
-    order->tried = true;
-    KR_TRY(generate_any(s, order, &key.handle, err));
-    order->made = true;
-    status = kr_key_read(s, &key, &info, err);
-    if (status == KR_OK)
-        status = kr_key_accept(&info, err);
-    if (status == KR_OK)
-        order->info = info;
-    else if (!s->lost && kr_key_destroy(s, key.handle, key.kind, &key.id) == CKR_OK)
-        order->made = false;
+    status = make_one(s, order, err);
+    for (int i = 1; i < TRIES && status != KR_OK && !order->made && !order->info.on_token; i++) {
+        kr_session_pause();
+        status = make_one(s, order, err);
+    }
     return status;
 }

@@ -188,18 +188,26 @@ static enum kr_status add_matches(struct kr_session *s, CK_ATTRIBUTE *template, 
 }
 
 /* A token that went away during the search, or was logged out of, shows as an empty one: it is
- * asked again at the end. */
+ * asked again at the end.
+ *
+ * Only token objects are searched, because reading is not harmless: SoftHSM2 adds an attribute that
+ * an object lacks to its file, with the default value. A key that another process is making lacks
+ * them, and would be spoiled (it becomes a session object without an id). While it is made,
+ * CKA_TOKEN is missing or false. */
 enum kr_status kr_keys_load(struct kr_session *s, struct kr_error *err)
 {
     __attribute__((cleanup(keys_cleanup))) struct kr_keys *keys = NULL;
     CK_OBJECT_CLASS secret = CKO_SECRET_KEY, private = CKO_PRIVATE_KEY;
     CK_KEY_TYPE rsa = CKK_RSA;
-    CK_ATTRIBUTE secret_keys = {CKA_CLASS, &secret, sizeof(secret)};
+    CK_BBOOL yes = CK_TRUE;
+    CK_ATTRIBUTE secret_keys[] = {{CKA_CLASS, &secret, sizeof(secret)},
+                                  {CKA_TOKEN, &yes, sizeof(yes)}};
     CK_ATTRIBUTE rsa_keys[] = {{CKA_CLASS, &private, sizeof(private)},
+                               {CKA_TOKEN, &yes, sizeof(yes)},
                                {CKA_KEY_TYPE, &rsa, sizeof(rsa)}};
 
-    KR_TRY(add_matches(s, &secret_keys, 1, &keys, err));
-    KR_TRY(add_matches(s, rsa_keys, 2, &keys, err));
+    KR_TRY(add_matches(s, secret_keys, 2, &keys, err));
+    KR_TRY(add_matches(s, rsa_keys, 3, &keys, err));
     KR_TRY(kr_session_sees_private(s, err));
     qsort(keys->entries, keys->count, sizeof(keys->entries[0]), compare_entries);
     kr_keys_unref(s->keys);
