@@ -319,7 +319,8 @@ static void *work(void *arg)
     return NULL;
 }
 
-/* Reports, and ends the batch when it is interrupted or has taken long enough. */
+/* Reports, and ends the batch when it is interrupted or has taken long enough: with at least one
+ * item, however late a busy machine starts the threads. */
 static void look_after(struct batch *batch, const struct kr_rewrap_options *options, uint64_t until)
 {
     uint64_t done = batch->result->rewrapped, total = done + batch->result->left;
@@ -332,7 +333,7 @@ static void look_after(struct batch *batch, const struct kr_rewrap_options *opti
         bool go_on = !options->progress || options->progress(now, total, options->context);
         pthread_mutex_lock(&batch->lock);
         batch->result->interrupted = batch->result->interrupted || !go_on;
-        batch->stop = batch->stop || !go_on || kr_now_ms() >= until;
+        batch->stop = batch->stop || !go_on || (batch->next > 0 && kr_now_ms() >= until);
     }
     pthread_mutex_unlock(&batch->lock);
 }
