@@ -191,8 +191,9 @@ static void keeps_to_what_the_token_has(void **state)
 
     (void)state;
     mock_rules("limit-sessions 3\ndelay C_Encrypt 5\n");
-    work_until(token, 8, 3);
-    assert_int_equal(mock_calls("calls-at-once-max"), 3);
+    work_until(token, 8, 3); /* those who ask for a fourth session are calls, too */
+    assert_true(mock_calls("calls-at-once-max") >= 3);
+    assert_int_equal(mock_calls("sessions-open"), 3);
     assert_int_equal(stats_of(token).sessions, 3);
     assert_int_equal(stats_of(token).errors, 0);
     assert_int_equal(stats_of(token).evictions, 0);

@@ -239,10 +239,12 @@ static int make_keys(void *argument)
     struct kr_keyring *keyring = NULL;
     uint32_t version, base = 100 * ((uint32_t)getpid() % 100000);
     (void)argument;
-    MUST(kr_keyring_open(f.config, &keyring, &err) == KR_OK);
+    if (kr_keyring_open(f.config, &keyring, &err) != KR_OK)
+        child_fail(err.text, __FILE__, __LINE__);
     for (uint32_t i = 1; i <= each; i++)
-        MUST(kr_keyring_create_key(keyring, base + i, KR_CIPHER_AES_CBC, NULL, 0, &version, &err) ==
-             KR_OK);
+        if (kr_keyring_create_key(keyring, base + i, KR_CIPHER_AES_CBC, NULL, 0, &version, &err) !=
+            KR_OK)
+            child_fail(err.text, __FILE__, __LINE__);
     kr_keyring_close(keyring);
     return 0;
 }
