@@ -24,6 +24,80 @@ struct kr_watcher {
     bool stop;
 };
 
+/* --- forks --------------------------------------------------------------------------------------
+ */
+
+/* A fork waits a little until no watcher is at work: in the child, locks of SQLite or of a module
+ * that another thread held would never be given back. */
+enum { FORK_WAITS_MS = 2000 };
+
+static pthread_mutex_t fork_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t fork_changed; /* of what follows */
+static unsigned at_work;
+static bool forking;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void begin_work(void)
+{
+    pthread_mutex_lock(&fork_lock);
+    while (forking)
+        pthread_cond_wait(&fork_changed, &fork_lock);
+    at_work++;
+    pthread_mutex_unlock(&fork_lock);
+}
+
+static void end_work(void)
+{
+    pthread_mutex_lock(&fork_lock);
+    at_work--;
+    pthread_cond_broadcast(&fork_changed);
+    pthread_mutex_unlock(&fork_lock);
+}
+
+static void before_fork(void)
+{
+    struct timespec until = kr_deadline(FORK_WAITS_MS);
+    int rc = 0;
+    pthread_mutex_lock(&fork_lock);
+    forking = true;
+    while (at_work > 0 && rc == 0)
+        rc = pthread_cond_timedwait(&fork_changed, &fork_lock, &until);
+}
+
+static void after_fork_in_parent(void)
+{
+    forking = false;
+    pthread_cond_broadcast(&fork_changed);
+    pthread_mutex_unlock(&fork_lock);
+}
+
+static void init_monotonic(pthread_cond_t *cond)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(cond, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+/* The watchers stayed with the parent. */
+static void after_fork_in_child(void)
+{
+    forking = false;
+    at_work = 0;
+    init_monotonic(&fork_changed);
+    pthread_mutex_unlock(&fork_lock);
+}
+
+static void watch_forks(void)
+{
+    init_monotonic(&fork_changed);
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+/* --- watching -----------------------------------------------------------------------------------
+ */
+
 /* Something that can fail for a long time: said once when it begins and once when it is over. */
 struct trouble {
     char what[48];
@@ -85,31 +159,46 @@ static void sync_envelopes(struct kr_keyring *keyring, struct kr_sync *sync,
         report(trouble, status, &err);
 }
 
+/* What a watcher remembers from one round to the next. */
+struct rounds {
+    struct trouble refresh, rewrap, generation, outage, token[KR_TOKENS_MAX];
+    struct kr_sync sync;
+    uint64_t next_probe;
+};
+
+static void init_rounds(struct rounds *rounds, const struct kr_tokens *tokens)
+{
+    *rounds = (struct rounds){.refresh = {.what = "taking over changes of the keystore"},
+                              .rewrap = {.what = "wrapping envelopes anew"},
+                              .generation = {.what = "the keystore's generation"},
+                              .outage = {.what = "the start cache"}};
+    for (size_t i = 0; i < tokens->count; i++)
+        snprintf(rounds->token[i].what, sizeof(rounds->token[i].what), "token '%s'",
+                 kr_token_name(tokens->at[i]));
+}
+
+static void go_round(struct kr_keyring *keyring, struct rounds *rounds)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    report(&rounds->refresh, kr_keyring_refresh(keyring, &err), &err);
+    sync_envelopes(keyring, &rounds->sync, &rounds->rewrap);
+    if (kr_now_ms() < rounds->next_probe)
+        return;
+    probe_tokens(&keyring->tokens, rounds->token);
+    report(&rounds->generation, compare_generation(keyring, &err), &err);
+    report(&rounds->outage, kr_outage_tend(keyring, &err), &err);
+    rounds->next_probe = kr_now_ms() + PROBE_INTERVAL_MS;
+}
+
 static void *watch(void *arg)
 {
     struct kr_watcher *watcher = arg;
-    const struct kr_tokens *tokens = &watcher->keyring->tokens;
-    struct trouble refresh = {"taking over changes of the keystore", false};
-    struct trouble rewrap = {"wrapping envelopes anew", false};
-    struct trouble outage = {"the start cache", false};
-    struct trouble generation = {"the keystore's generation", false};
-    struct trouble token[KR_TOKENS_MAX];
-    struct kr_sync sync = {0};
-    uint64_t next_probe = 0;
-    for (size_t i = 0; i < tokens->count; i++) {
-        token[i].now = false;
-        snprintf(token[i].what, sizeof(token[i].what), "token '%s'", kr_token_name(tokens->at[i]));
-    }
+    struct rounds rounds;
+    init_rounds(&rounds, &watcher->keyring->tokens);
     while (sleep_interval(watcher)) {
-        struct kr_error err = KR_ERROR_INIT;
-        report(&refresh, kr_keyring_refresh(watcher->keyring, &err), &err);
-        sync_envelopes(watcher->keyring, &sync, &rewrap);
-        if (kr_now_ms() < next_probe)
-            continue;
-        probe_tokens(tokens, token);
-        report(&generation, compare_generation(watcher->keyring, &err), &err);
-        report(&outage, kr_outage_tend(watcher->keyring, &err), &err);
-        next_probe = kr_now_ms() + PROBE_INTERVAL_MS;
+        begin_work();
+        go_round(watcher->keyring, &rounds);
+        end_work();
     }
     return NULL;
 }
@@ -135,11 +224,8 @@ enum kr_status kr_watcher_start(struct kr_keyring *keyring, struct kr_watcher **
         return kr_fail_memory(err);
     watcher->keyring = keyring;
     pthread_mutex_init(&watcher->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&watcher->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    init_monotonic(&watcher->wake);
+    pthread_once(&once, watch_forks);
     if (start_thread(watcher) != 0) {
         free(watcher);
         return kr_fail(err, KR_INTERNAL, "the keystore watcher's thread could not be started");
