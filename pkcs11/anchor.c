@@ -83,7 +83,7 @@ static enum kr_status read_value(struct kr_session *s, CK_OBJECT_HANDLE object,
                                  uint8_t ret[KR_ANCHOR_MAX], size_t *ret_len, struct kr_error *err)
 {
     CK_ATTRIBUTE value = {CKA_VALUE, ret, KR_ANCHOR_MAX};
-    CK_RV rv = P11(s, C_GetAttributeValue, s->handle, object, &value, 1);
+    CK_RV rv = kr_object_read(s, object, &value, 1);
 
     *ret_len = 0;
     if (rv == CKR_BUFFER_TOO_SMALL || rv == CKR_ATTRIBUTE_TYPE_INVALID)

@@ -47,11 +47,22 @@ void kr_keys_forget(struct kr_session *s)
     s->forget_keys = true;
 }
 
+/* By that value SoftHSM2 says that another thread is removing the object. */
+CK_RV kr_object_read(struct kr_session *s, CK_OBJECT_HANDLE object, CK_ATTRIBUTE *attrs,
+                     CK_ULONG count)
+{
+    CK_RV rv = P11(s, C_GetAttributeValue, s->handle, object, attrs, count);
+
+    if (rv == CKR_ATTRIBUTE_VALUE_INVALID)
+        kr_session_note_loss(s, KR_LOST_TIME);
+    return rv;
+}
+
 /* The token's answer "I do not know this attribute" leaves a gap and is no failure. */
 static CK_RV get_attributes(struct kr_session *s, CK_OBJECT_HANDLE object, CK_ATTRIBUTE *attrs,
                             CK_ULONG count)
 {
-    CK_RV rv = P11(s, C_GetAttributeValue, s->handle, object, attrs, count);
+    CK_RV rv = kr_object_read(s, object, attrs, count);
 
     if (rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_SENSITIVE ||
         rv == CKR_BUFFER_TOO_SMALL)

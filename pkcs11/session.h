@@ -110,6 +110,10 @@ KR_MUST_USE enum kr_status kr_objects_find(struct kr_session *session, CK_ATTRIB
                                            CK_ULONG attrs, CK_OBJECT_HANDLE **ret,
                                            size_t *ret_count, struct kr_error *err);
 
+/* C_GetAttributeValue; where it only failed because the object goes away, the job is run again. */
+CK_RV kr_object_read(struct kr_session *session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE *attrs,
+                     CK_ULONG count);
+
 /* --- keys (objects.c) ---------------------------------------------------------------------------
  */
 

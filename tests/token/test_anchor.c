@@ -164,6 +164,8 @@ static void goes_on_after_a_lost_session(void **state)
     write_anchor(2, 2);
     mock_rules("%s", "");
     assert_anchor(older, 2, 2);
+    mock_rules("fail C_GetAttributeValue 0x%lx 1 1\n", CKR_ATTRIBUTE_VALUE_INVALID);
+    assert_anchor(newer, 2, 2);
     mock_rules("fail C_GetAttributeValue 0x%lx 1 1\n", CKR_DEVICE_REMOVED);
     assert_anchor(newer, 2, 2);
 }

@@ -16,7 +16,7 @@
 /* So short that the whole takes seconds, so long that a busy machine seldom makes a call that late:
  * when it does, there is another try. */
 enum { TIMEOUT_MS = 250, MARGIN_MS = 400, AT_ONCE = 5, TRIES = 10, LATE = 2 };
-/* Of calls of which none may be late. */
+/* Of calls of which only those should be late that hang. */
 enum { LONG_TIMEOUT_MS = 600 };
 
 /* Every function that the life of a connection calls, in the order in which it gets there. */
@@ -235,7 +235,9 @@ static struct kr_token *open_mock(struct fixture *f)
     struct kr_error err = KR_ERROR_INIT;
     struct kr_token *token = NULL;
 
-    assert_ok(kr_token_open(&options, &token, &err));
+    for (int i = 0; i < TRIES && !token; i++)
+        (void)!kr_token_open(&options, &token, &err);
+    assert_non_null(token);
     return token;
 }
 
@@ -279,7 +281,8 @@ static void counts_time_for_each_call(void **state)
     struct kr_error err = KR_ERROR_INIT;
     struct kr_master_info info;
     struct kr_token *token;
-    uint64_t started;
+    enum kr_status status = KR_TOKEN_UNAVAILABLE;
+    uint64_t started = 0;
     struct fixture f;
 
     (void)state;
@@ -287,8 +290,11 @@ static void counts_time_for_each_call(void **state)
     mock_setup(f.dir);
     token = open_mock(&f);
     mock_rules("delay C_GenerateRandom 250\ndelay C_Encrypt 250\ndelay C_Decrypt 250\n");
-    started = kr_now_ms();
-    assert_ok(kr_master_generate(token, "slow", KR_WRAP_AES_GCM, &info, &err));
+    for (int i = 0; i < TRIES && status != KR_OK; i++) {
+        started = kr_now_ms();
+        status = kr_master_generate(token, "slow", KR_WRAP_AES_GCM, &info, &err);
+    }
+    assert_ok(status);
     assert_true(kr_now_ms() - started > LONG_TIMEOUT_MS);
     mock_rules("%s", "");
     kr_token_close(token);
