@@ -276,7 +276,12 @@ enum kr_status kr_master_generate(struct kr_token *token, const char *label,
             *ret = key;
             return KR_OK;
         }
+        const struct kr_error why = *err;
         KR_TRY(remove_made(token, &key.id, err));
+        if (is_full_or_closed(why.ckr)) {
+            *err = why;
+            return err->status;
+        }
     }
     return fail_answers(wish, &answers, err);
 }

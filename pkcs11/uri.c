@@ -63,6 +63,11 @@ static enum kr_status check(const char *text, P11KitUriType type, P11KitUri *uri
     const char *name;
     size_t len;
 
+    if (strpbrk(text, " \t\r\n\v\f")) { /* p11-kit leaves them out, and reads another URI */
+        kr_fail(err, KR_CONFIG, "the token URI has a blank in it");
+        kr_hint(err, "write a blank of a name as %%20");
+        return KR_CONFIG;
+    }
     if (p11_kit_uri_get_pin_value(uri) || strcasestr(text, "pin-value")) {
         kr_fail(err, KR_CONFIG, "the token URI holds a PIN (pin-value)");
         kr_hint(err, "remove pin-value from the URI, name a PIN source instead (option "

@@ -13,13 +13,14 @@ enum kr_status ckr_class(CK_RV ckr)
     return kr_ckr_fail(&err, "", ckr);
 }
 
-/* "Already" from a module where it is not so, and attributes that are not to be had: what fails is
- * something later, which says more. */
+/* "Already" from a module where it is not so, attributes that are not to be had, and a token that
+ * then gets a session that only reads: what fails is something later, which says more. */
 static bool is_taken_well(const struct ckr_case *c)
 {
     const CK_RV ckr = c->fault->ckr;
 
     return ckr == CKR_USER_ALREADY_LOGGED_IN || ckr == CKR_CRYPTOKI_ALREADY_INITIALIZED ||
+           (ckr == CKR_TOKEN_WRITE_PROTECTED && strcmp(c->function->name, "C_OpenSession") == 0) ||
            ((ckr == CKR_ATTRIBUTE_TYPE_INVALID || ckr == CKR_ATTRIBUTE_SENSITIVE ||
              ckr == CKR_BUFFER_TOO_SMALL) &&
             strcmp(c->function->name, "C_GetAttributeValue") == 0);

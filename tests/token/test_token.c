@@ -107,6 +107,8 @@ static void refuses_uris(void **state)
         {"pkcs11:token=tokentest;id=%01", "attribute", "serial"},
         {"pkcs11:token=other;token=tokentest", "token twice", "leave one"},
         {"pkcs11:token=%00other", "that no token can have", "at most 32 bytes"},
+        {"pkcs11:token=a&id=%00", "that no token can have", "at most 32 bytes"},
+        {"pkcs11:token=% 00other", "has a blank in it", "%20"},
         {"pkcs11:token=tokentest?pin-source=file:/x", "PIN source", "option"},
         {"pkcs11:token=tokentest?module-path=/x.so", "names a module", "option"},
         {"token=tokentest", "no PKCS#11 URI", "token list"},
