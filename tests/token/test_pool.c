@@ -596,6 +596,5 @@ int main(void)
         TEST(survives_random_faults),
         TEST(stays_flat),
     };
-
     return cmocka_run_group_tests(tests, up, down);
 }
