@@ -73,7 +73,7 @@ enum kr_status kr_keystore_list_masters(struct kr_keystore *keystore, struct kr_
     KR_STATEMENT *statement = NULL;
     KR_TRY(kr_sql_prepare(&keystore->sql, &statement, err,
                           "SELECT id, label, token, state, mechanism, created, wraps FROM masters "
-                          "ORDER BY created, id",
+                          "ORDER BY created, label, id",
                           ""));
     struct kr_master_row *rows = calloc((size_t)room + 1, sizeof(*rows));
     if (!rows)
