@@ -139,9 +139,13 @@ token_objects() { # [pkcs11-tool option...]
         --token-label "$(basename "$KEYRING")" --login --pin env:PIN "$@"
 }
 
+status_is_whole() { tool status >"$WORK/status" 2>&1; }
+
 look_inside() {
     section "p11keyring status"
-    tool status 2>&1 | indent
+    # SoftHSM2 shows no token for a moment while the server's login is written.
+    eventually 10 status_is_whole
+    indent <"$WORK/status"
     section "pkcs11-tool: the keys in the token, which never leave it"
     token_objects --list-objects 2>/dev/null | indent
 }
