@@ -54,9 +54,9 @@ latest_is() {
         FROM information_schema.innodb_tablespaces_encryption") == "$1" ]]
 }
 
-token_away() {
+show_token_away() {
     section "The token is taken away"
-    token_goes
+    token_away
     sql db "SELECT COUNT(*) FROM t.people; CREATE TABLE t.made_without_token
         AS SELECT * FROM t.people LIMIT 1000; FLUSH BINARY LOGS; DROP TABLE t.made_without_token" \
         >/dev/null
@@ -67,7 +67,7 @@ token_away() {
     say "a restart refuses:"
     server_refuses db "token"
     plugin_lines db ERROR | indent
-    token_returns
+    token_back
     server_start db
     same_rows
     say "token back: the server starts, checksums are equal"
@@ -82,6 +82,6 @@ show() {
     show_tablespaces 1
     rotate
     crash
-    token_away
+    show_token_away
     look_inside
 }

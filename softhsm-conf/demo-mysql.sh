@@ -78,16 +78,16 @@ rotate() {
     shown "both rotations ran in the token: $((after - before)) operations"
 }
 
-token_away() {
+show_token_away() {
     section "The token is taken away"
-    token_goes
+    token_away
     sql db "SELECT COUNT(*) FROM t.people; INSERT INTO t.people (n, txt) VALUES (1, 'token away')" \
         >/dev/null
     say "open tables keep working; what needs the token fails and says so:"
     { sql db "CREATE TABLE t.more (id INT)" 2>&1 || true; } | indent
     say "Last_error of keyring_component_status:"
     status_row Last_error | fold -s -w 96 | indent
-    token_returns
+    token_back
     sql db "CREATE TABLE t.more (id INT); DROP TABLE t.more"
     say "token back: the same statement works, without a restart"
     checksums db >"$WORK/sums"
@@ -101,10 +101,10 @@ component_error() {
 refuse_starts() {
     section "No token, or no OpenSSL provider: no start"
     server_stop db
-    token_goes
+    token_away
     server_refuses db "no token matches"
     component_error
-    token_returns
+    token_back
     cp "$WORK/db/env" "$WORK/db/env.all"
     sed -i '/^OPENSSL_CONF/d' "$WORK/db/env"
     server_refuses db "OPENSSL_CONF"
@@ -124,7 +124,7 @@ show() {
     show_keys
     rotate
     crash
-    token_away
+    show_token_away
     refuse_starts
     look_inside
 }
