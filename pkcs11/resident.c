@@ -94,25 +94,27 @@ static enum kr_status run_crypt(struct kr_session *s, void *data, struct kr_erro
 }
 
 enum kr_status kr_resident_crypt(struct kr_token *token, const struct kr_object_id *id,
-                                 enum kr_resident_mode mode, bool encrypt, const uint8_t *iv,
-                                 const uint8_t *in, size_t len, uint8_t *out, struct kr_error *err)
+                                 const struct kr_resident_op *op, const uint8_t *in, size_t len,
+                                 uint8_t *out, struct kr_error *err)
 {
     KR_JOB struct kr_job *job = NULL;
     struct crypt_args *args;
 
-    if (len == 0 || len > KR_RESIDENT_BYTES_MAX || len % BLOCK || (mode == KR_RESIDENT_CBC) != !!iv)
+    if (len == 0 || len > KR_RESIDENT_BYTES_MAX || len % BLOCK ||
+        (op->mode == KR_RESIDENT_CBC) != !!op->iv)
         return kr_fail(err, KR_USAGE, "a block operation of %zu bytes is not done", len);
     job = kr_job_new(sizeof(*args), run_crypt, NULL);
     if (!job)
         return kr_fail_memory(err);
+    job->patience_ms = op->patience_ms;
     args = (struct crypt_args *)job->args;
     args->id = *id;
-    args->mode = mode;
-    args->encrypt = encrypt;
+    args->mode = op->mode;
+    args->encrypt = op->encrypt;
     args->len = len;
     memcpy(args->in, in, len);
-    if (iv)
-        memcpy(args->iv, iv, sizeof(args->iv));
+    if (op->iv)
+        memcpy(args->iv, op->iv, sizeof(args->iv));
     KR_TRY(kr_token_run(token, KR_NEED_LOGIN, job, err));
     memcpy(out, args->out, len);
     kr_token_count_resident(token);

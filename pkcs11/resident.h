@@ -24,11 +24,16 @@ KR_MUST_USE enum kr_status kr_resident_generate(struct kr_token *token, const ch
 KR_MUST_USE enum kr_status kr_resident_check(struct kr_token *token, const struct kr_object_id *id,
                                              struct kr_error *err);
 
-/* `len` is 16..64 and a multiple of 16; `iv` is 16 bytes for CBC and NULL for ECB; in and out may
- * be the same. */
+struct kr_resident_op {
+    enum kr_resident_mode mode;
+    bool encrypt;
+    const uint8_t *iv;    /* 16 bytes for CBC, NULL for ECB */
+    unsigned patience_ms; /* how long a token that went away is waited for; 0: its timeout */
+};
+
+/* `len` is 16..64 and a multiple of 16; in and out may be the same. */
 KR_MUST_USE enum kr_status kr_resident_crypt(struct kr_token *token, const struct kr_object_id *id,
-                                             enum kr_resident_mode mode, bool encrypt,
-                                             const uint8_t *iv, const uint8_t *in, size_t len,
-                                             uint8_t *out, struct kr_error *err);
+                                             const struct kr_resident_op *op, const uint8_t *in,
+                                             size_t len, uint8_t *out, struct kr_error *err);
 
 #endif

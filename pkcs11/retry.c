@@ -173,8 +173,9 @@ static enum kr_status tell_cause(enum kr_status status, struct kr_error *cause,
 enum kr_status kr_pool_run(struct kr_pool *pool, enum kr_need need, bool may_wait,
                            struct kr_job *job, unsigned timeout_ms, struct kr_error *err)
 {
+    const bool hasty = job->patience_ms > 0 && job->patience_ms < timeout_ms;
     struct trial t = {
-        .deadline = kr_now_ms() + timeout_ms,
+        .deadline = kr_now_ms() + (hasty ? job->patience_ms : timeout_ms),
         .patient = may_wait && need == KR_NEED_LOGIN && kr_pool_seen(pool),
     };
     struct kr_error cause = KR_ERROR_INIT;

@@ -45,6 +45,7 @@ struct kr_job {
     enum kr_loss lost;
     uint64_t searches;    /* C_FindObjectsInit calls made */
     unsigned timeout_ms;  /* of each of its calls; 0: the worker's */
+    unsigned patience_ms; /* how long a token that went away is waited for; 0: the timeout */
     struct kr_keys *keys; /* known before; known after */
     bool keys_fresh;      /* no search would find more than `keys` */
     bool wants_keys;      /* it failed for want of a (fresh) search */

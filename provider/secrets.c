@@ -10,7 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ANSWER_LASTS_MS = 1000 };
+enum {
+    ANSWER_LASTS_MS = 1000,
+    /* Of an encryption with ECB, which InnoDB does for a table that lacks its first page; whatever
+     * else may wait did so before, see ask_the_token(). */
+    HEADER_PATIENCE_MS = 300,
+};
 
 /* --- following the keystore ------------------------------------------------------------------- */
 
@@ -353,8 +358,13 @@ enum kr_status kr_secrets_crypt(struct kr_secrets *secrets, const uint8_t handle
         return kr_fail(err, KR_USAGE, "a handle names no key for this operation");
     if (!token)
         KR_TRY(kr_tokens_holder(&secrets->keyring->tokens, &object, &token, err));
-    KR_TRY(kr_resident_crypt(token, &object, ecb ? KR_RESIDENT_ECB : KR_RESIDENT_CBC, encrypt, iv,
-                             in, len, out, err));
+    const struct kr_resident_op resident = {
+        .mode = ecb ? KR_RESIDENT_ECB : KR_RESIDENT_CBC,
+        .encrypt = encrypt,
+        .iv = iv,
+        .patience_ms = op == KR_HANDLE_ECB_ENCRYPT ? HEADER_PATIENCE_MS : 0,
+    };
+    KR_TRY(kr_resident_crypt(token, &object, &resident, in, len, out, err));
     secrets->crypted_ms = kr_now_ms();
     return KR_OK;
 }

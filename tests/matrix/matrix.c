@@ -228,7 +228,12 @@ static enum kr_status use_resident(struct kr_token *token, enum kr_resident_mode
 
     KR_TRY(kr_resident_generate(token, "matrix", mode, &id, err));
     for (int step = 0; step < 2; step++)
-        KR_TRY(kr_resident_crypt(token, &id, mode, step == 0, mode == KR_RESIDENT_CBC ? iv : NULL,
+        KR_TRY(kr_resident_crypt(token, &id,
+                                 &(struct kr_resident_op){
+                                     .mode = mode,
+                                     .encrypt = step == 0,
+                                     .iv = mode == KR_RESIDENT_CBC ? iv : NULL,
+                                 },
                                  step == 0 ? plain : text, sizeof(text), text, err));
     KR_TRY(kr_master_destroy(token, &id, err));
     if (memcmp(text, plain, sizeof(text)) != 0)

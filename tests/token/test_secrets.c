@@ -2,11 +2,9 @@
 /* MySQL's secrets: sealed ones, and keys that stay in the token. */
 #include "keyring_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "check.h"
+
+#include "base/clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +48,14 @@ static int up(void **state)
     open_gate = (struct gate){0};
     *state = &f;
     return 0;
+}
+
+/* The mock's rules outlive each test's folder. */
+static int group_up(void **state)
+{
+    int rc = scratch_up(state);
+    mock_setup(scratch_path("."));
+    return rc;
 }
 
 static int down(void **state)
@@ -258,6 +264,31 @@ static void test_keys_work_in_the_token_only(void **state)
     close_secrets(&opened);
 }
 
+/* InnoDB's next page of a table may be on disk while the first one waits for an encryption. */
+static void test_a_header_does_not_wait_for_the_token(void **state)
+{
+    struct keyring_fixture *f = *state;
+    struct kr_error err = KR_ERROR_INIT;
+    uint8_t handle[KR_HANDLE_BYTES], block[64] = {1};
+    must(kr_config_override(f->config, "token", "module", P11K_MOCK, &err), &err);
+    struct opened opened = open_secrets(f);
+    generate(&opened, INNODB_KEY, KR_SECRET_TOKEN_ECB);
+    get_handle(&opened, INNODB_KEY, handle);
+    mock_rules("token-gone\n");
+    uint64_t start = kr_now_ms();
+    assert_int_equal(kr_secrets_crypt(opened.secrets, handle, KR_HANDLE_ECB_ENCRYPT, NULL, block,
+                                      64, block, &err),
+                     KR_TOKEN_UNAVAILABLE);
+    uint64_t header_ms = kr_now_ms() - start;
+    assert_int_equal(kr_secrets_crypt(opened.secrets, handle, KR_HANDLE_ECB_DECRYPT, NULL, block,
+                                      64, block, &err),
+                     KR_TOKEN_UNAVAILABLE);
+    assert_true(kr_now_ms() - start >= 3000 + header_ms / 2);
+    assert_true(header_ms < 2000); /* of a timeout of 3 s */
+    mock_rules("%s", "");
+    close_secrets(&opened);
+}
+
 static void test_handles_are_new_in_each_opening_unless_kept(void **state)
 {
     struct opened opened = open_secrets(*state), again;
@@ -433,22 +464,19 @@ static void test_the_token_keeps_the_modes_apart(void **state)
     struct kr_token *token = fixture_token(&f->token, NULL, &pin);
     struct kr_object_id ecb, cbc;
     uint8_t block[32] = {0}, iv[16] = {0};
+    const struct kr_resident_op with_ecb = {.mode = KR_RESIDENT_ECB, .encrypt = true},
+                                with_cbc = {.mode = KR_RESIDENT_CBC, .encrypt = true, .iv = iv},
+                                with_both = {.mode = KR_RESIDENT_ECB, .encrypt = true, .iv = iv};
     must(kr_resident_generate(token, "e", KR_RESIDENT_ECB, &ecb, &err), &err);
     must(kr_resident_generate(token, "c", KR_RESIDENT_CBC, &cbc, &err), &err);
-    must(kr_resident_crypt(token, &ecb, KR_RESIDENT_ECB, true, NULL, block, 32, block, &err), &err);
-    must(kr_resident_crypt(token, &cbc, KR_RESIDENT_CBC, true, iv, block, 32, block, &err), &err);
-    assert_int_not_equal(
-        kr_resident_crypt(token, &ecb, KR_RESIDENT_CBC, true, iv, block, 32, block, &err), KR_OK);
+    must(kr_resident_crypt(token, &ecb, &with_ecb, block, 32, block, &err), &err);
+    must(kr_resident_crypt(token, &cbc, &with_cbc, block, 32, block, &err), &err);
+    assert_int_not_equal(kr_resident_crypt(token, &ecb, &with_cbc, block, 32, block, &err), KR_OK);
     assert_string_equal(err.ckr_name, "CKR_MECHANISM_INVALID");
-    assert_int_not_equal(
-        kr_resident_crypt(token, &cbc, KR_RESIDENT_ECB, true, NULL, block, 32, block, &err), KR_OK);
+    assert_int_not_equal(kr_resident_crypt(token, &cbc, &with_ecb, block, 32, block, &err), KR_OK);
     assert_string_equal(err.ckr_name, "CKR_MECHANISM_INVALID");
-    assert_int_equal(
-        kr_resident_crypt(token, &ecb, KR_RESIDENT_ECB, true, NULL, block, 31, block, &err),
-        KR_USAGE);
-    assert_int_equal(
-        kr_resident_crypt(token, &ecb, KR_RESIDENT_ECB, true, iv, block, 32, block, &err),
-        KR_USAGE);
+    assert_int_equal(kr_resident_crypt(token, &ecb, &with_ecb, block, 31, block, &err), KR_USAGE);
+    assert_int_equal(kr_resident_crypt(token, &ecb, &with_both, block, 32, block, &err), KR_USAGE);
     kr_token_close(token);
     kr_pin_source_free(pin);
 }
@@ -463,6 +491,7 @@ int main(void)
         TEST(test_what_makes_no_sense_is_refused),
         TEST(test_another_process_is_followed),
         TEST(test_keys_work_in_the_token_only),
+        TEST(test_a_header_does_not_wait_for_the_token),
         TEST(test_handles_are_new_in_each_opening_unless_kept),
         TEST(test_the_gate_decides),
         TEST(test_a_key_that_cannot_serve_is_taken_back),
@@ -471,5 +500,5 @@ int main(void)
         TEST(test_an_old_key_may_be_missing),
         TEST(test_the_token_keeps_the_modes_apart),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, group_up, scratch_down);
 }
