@@ -2,8 +2,7 @@
 /*
  * What it costs to have the OpenSSL provider in front of the default provider, side by side in one
  * process: AES-256-CBC over pages of 16 KiB and over 64 bytes, and a whole small operation with its
- * init. CPU time, interleaved rounds, medians of their ratios. Prints one line per bar: name,
- * measured, bar, pass|FAIL; exits with 1 on a FAIL.
+ * init. CPU time, interleaved rounds, medians of their ratios.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -13,6 +12,8 @@
 #include <openssl/evp.h>
 #include <openssl/provider.h>
 #include <openssl/rand.h>
+
+#include "bar.h"
 
 enum { ROUNDS = 101, PAGE = 16384, THEIRS = 0, OURS = 1 };
 
@@ -69,18 +70,13 @@ static double seconds(const struct subject *s, EVP_CIPHER_CTX *ctx, const EVP_CI
     return cpu_seconds() - start;
 }
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* The two runs of a round follow each other at once, so that they meet the same clock rate and the
  * same neighbours; their order changes, so that neither always comes after the other. */
-static bool bench(const struct subject *s, EVP_CIPHER *const ciphers[2])
+static void bench(const struct subject *s, EVP_CIPHER *const ciphers[2])
 {
     EVP_CIPHER_CTX *ctx[2] = {EVP_CIPHER_CTX_new(), EVP_CIPHER_CTX_new()};
     double ratios[ROUNDS];
+    char name[64];
     init(ctx[THEIRS], ciphers[THEIRS], s);
     init(ctx[OURS], ciphers[OURS], s);
     for (unsigned round = 0; round < ROUNDS; round++) {
@@ -91,19 +87,14 @@ static bool bench(const struct subject *s, EVP_CIPHER *const ciphers[2])
         }
         ratios[round] = took[THEIRS] / took[OURS];
     }
-    qsort(ratios, ROUNDS, sizeof(ratios[0]), compare);
-    double measured = ratios[ROUNDS / 2];
-    bool pass = measured >= s->bar;
-    printf("%-36s %-18s %6.3f  >=%.2f  %s\n", s->name, "against default", measured, s->bar,
-           pass ? "pass" : "FAIL");
+    snprintf(name, sizeof(name), "%s / default provider", s->name);
+    bar_at_least(0, name, bar_median(ratios, ROUNDS), s->bar);
     EVP_CIPHER_CTX_free(ctx[THEIRS]);
     EVP_CIPHER_CTX_free(ctx[OURS]);
-    return pass;
 }
 
 int main(void)
 {
-    bool passed = true;
     require(OSSL_PROVIDER_set_default_search_path(NULL, P11K_OSSL_MODULES) &&
                 OSSL_PROVIDER_load(NULL, "default") && OSSL_PROVIDER_load(NULL, "p11keyring") &&
                 RAND_bytes(key, sizeof(key)) && RAND_bytes(iv, sizeof(iv)),
@@ -112,8 +103,8 @@ int main(void)
                               EVP_CIPHER_fetch(NULL, "AES-256-CBC", "provider=p11keyring")};
     require(ciphers[THEIRS] && ciphers[OURS], "fetching");
     for (unsigned i = 0; i < sizeof(subjects) / sizeof(subjects[0]); i++)
-        passed = bench(&subjects[i], ciphers) && passed;
+        bench(&subjects[i], ciphers);
     EVP_CIPHER_free(ciphers[THEIRS]);
     EVP_CIPHER_free(ciphers[OURS]);
-    return passed ? 0 : 1;
+    return bar_exit_code();
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "bar.h"
 #include "base/clock.h"
 
 enum { VERSIONS = 10000, SESSIONS = 32, BAR = 20 };
@@ -30,7 +31,7 @@ static double rotate(struct keyring_fixture *f, unsigned sessions)
         fprintf(stderr, "master rotate: %s\n", err.text);
         exit(1);
     }
-    printf("master rotate, %d envelopes, %u sessions: %.1f s\n", VERSIONS, sessions, seconds);
+    bar_info(0, "master rotate, %d envelopes, %u sessions: %.1f s", VERSIONS, sessions, seconds);
     return seconds;
 }
 
@@ -40,8 +41,7 @@ int main(void)
     life_up(&f);
     keyring_fixture_add_versions(&f, 1, VERSIONS);
     double many = rotate(&f, SESSIONS), one = rotate(&f, 1);
-    printf("%d sessions against one: %.1f times, bar %d: %s\n", SESSIONS, one / many, BAR,
-           one / many >= BAR ? "pass" : "fail");
+    bar_at_least(0, "master rotate, 32 sessions / one", one / many, BAR);
     life_down(&f);
-    return one / many >= BAR ? 0 : 1;
+    return bar_exit_code();
 }

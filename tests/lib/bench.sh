@@ -23,3 +23,30 @@ samples() { # NAME
 }
 
 median() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+
+# --- one line per bar, as tests/bench/bar.h prints it; number 0: not in the table of bars ----------
+
+bar_line() { # NUMBER NAME MEASURED BAR VERDICT
+    printf '%2s  %-54s %9.3f  %-9s %s\n' "${1/#0/-}" "$2" "$3" "$4" "$5"
+}
+
+bar_judge() { # NUMBER NAME MEASURED SENSE BAR: fails when the bar is not met, as by no number
+    if awk -v m="$3" -v b="$5" "BEGIN { exit !(m ~ /^[0-9.]+\$/ && m + 0 $4 b) }"; then
+        bar_line "$1" "$2" "$3" "$4$5" pass
+    else
+        bar_line "$1" "$2" "$3" "$4$5" FAIL
+        return 1
+    fi
+}
+
+bar_at_least() { # NUMBER NAME MEASURED BAR
+    bar_judge "$1" "$2" "$3" ">=" "$4"
+}
+
+bar_at_most() { # NUMBER NAME MEASURED BAR
+    bar_judge "$1" "$2" "$3" "<=" "$4"
+}
+
+bar_info() { # NUMBER TEXT...
+    printf '%2s  %s  info\n' "${1/#0/-}" "${*:2}"
+}
