@@ -14,8 +14,14 @@ enum {
     ANSWER_LASTS_MS = 1000,
     /* Of an encryption with ECB, which InnoDB does for a table that lacks its first page; whatever
      * else may wait did so before, see ask_the_token(). */
-    HEADER_PATIENCE_MS = 300,
+    HEADER_PATIENCE_MS = 100,
 };
+
+/* The token's last answer to this thread's ask_the_token(). */
+static _Thread_local struct {
+    const struct kr_secrets *by;
+    uint64_t ms;
+} answer;
 
 /* --- following the keystore ------------------------------------------------------------------- */
 
@@ -265,21 +271,25 @@ static enum kr_status fetch(struct kr_secrets *secrets, const char *id, const ch
     return fetch_known(secrets, id, owner, ret, err);
 }
 
-/* InnoDB asks for the master key before it makes a table's file, and uses it when the file is there
- * but not yet its first page: a server that ends then does not start again. So it is here that a
- * token that is away is waited for. */
+/* InnoDB asks for the master key before it makes a table's file, and again, and uses it, when the
+ * file is there but not yet its first page: a server that ends then does not start again. So it is
+ * at the first question of a thread that a token which is away is waited for. */
 static enum kr_status ask_the_token(struct kr_secrets *secrets, const struct kr_secret *secret,
                                     struct kr_error *err)
 {
     const uint8_t in[KR_HANDLE_ECB_BYTES] = {0};
     KR_SECRET uint8_t *out = NULL;
-    if (secret->form != KR_SECRET_TOKEN_ECB || kr_now_ms() - secrets->crypted_ms < ANSWER_LASTS_MS)
+    if (secret->form != KR_SECRET_TOKEN_ECB ||
+        (answer.by == secrets && kr_now_ms() - answer.ms < ANSWER_LASTS_MS))
         return KR_OK;
     out = kr_secret_alloc(sizeof(in));
     if (!out)
         return kr_fail_memory(err);
-    return kr_secrets_crypt(secrets, secret->bytes, KR_HANDLE_ECB_DECRYPT, NULL, in, sizeof(in),
-                            out, err);
+    KR_TRY(kr_secrets_crypt(secrets, secret->bytes, KR_HANDLE_ECB_DECRYPT, NULL, in, sizeof(in),
+                            out, err));
+    answer.by = secrets;
+    answer.ms = kr_now_ms();
+    return KR_OK;
 }
 
 enum kr_status kr_secrets_fetch(struct kr_secrets *secrets, const char *id, const char *owner,
@@ -364,7 +374,5 @@ enum kr_status kr_secrets_crypt(struct kr_secrets *secrets, const uint8_t handle
         .iv = iv,
         .patience_ms = op == KR_HANDLE_ECB_ENCRYPT ? HEADER_PATIENCE_MS : 0,
     };
-    KR_TRY(kr_resident_crypt(token, &object, &resident, in, len, out, err));
-    secrets->crypted_ms = kr_now_ms();
-    return KR_OK;
+    return kr_resident_crypt(token, &object, &resident, in, len, out, err);
 }

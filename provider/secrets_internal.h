@@ -16,7 +16,6 @@ struct kr_secrets {
     bool loaded;
     kr_handle_gate gate; /* NULL: closed */
     void *gate_context;
-    _Atomic uint64_t crypted_ms; /* when the token last did an operation */
 };
 
 /* Takes over what others have changed; the caller holds the keyring's lock. */
