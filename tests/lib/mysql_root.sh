@@ -22,7 +22,8 @@ PACKAGES=(
     mysql-server-core mysql-client-core softhsm2 p11-kit p11-kit-modules opensc opensc-pkcs11
     opencryptoki
     gcc libc6-dev make cmake pkg-config gdb openssl
-    libssl-dev libinih-dev libp11-dev libp11-kit-dev libsqlite3-dev libjansson-dev libsmartcols-dev
+    libssl-dev libinih-dev libp11-dev libp11-kit-dev libsqlite3-dev libjansson-dev
+    libsmartcols-dev libisal-dev
 )
 
 say() { printf '%s\n' "$*" >&2; }
