@@ -3,13 +3,17 @@
 #ifndef P11K_BASE_CLOCK_H
 #define P11K_BASE_CLOCK_H
 
+#include <pthread.h>
 #include <stdint.h>
 #include <time.h>
 
 /* CLOCK_MONOTONIC in milliseconds. */
 uint64_t kr_now_ms(void);
 
-/* CLOCK_MONOTONIC `ms` milliseconds from now, for pthread_cond_timedwait on such a condition. */
+/* A condition that waits by CLOCK_MONOTONIC: setting the date neither hurries nor delays it. */
+void kr_cond_init(pthread_cond_t *cond);
+
+/* `ms` milliseconds from now, for pthread_cond_timedwait on such a condition. */
 struct timespec kr_deadline(uint64_t ms);
 
 /* RFC 3339 in UTC, "2026-01-31T12:00:00Z"; `ret` holds at least KR_TIME_TEXT bytes. */

@@ -6,12 +6,8 @@
 
 void kr_turn_init(struct kr_turn *turn)
 {
-    pthread_condattr_t monotonic;
     pthread_mutex_init(&turn->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&turn->given, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    kr_cond_init(&turn->given);
     turn->taken = false;
 }
 

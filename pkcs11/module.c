@@ -39,16 +39,6 @@ static pthread_cond_t idle; /* a module is no longer busy */
 static struct kr_module *modules;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void init_idle(void)
-{
-    pthread_condattr_t attr;
-
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&idle, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
 static void before_fork(void)
 {
     pthread_mutex_lock(&lock);
@@ -68,13 +58,13 @@ static void after_fork_child(void)
         m->connections = m->users = m->hung = 0;
         memset(m->hanging, 0, sizeof(m->hanging));
     }
-    init_idle();
+    kr_cond_init(&idle);
     pthread_mutex_unlock(&lock);
 }
 
 static void init_registry(void)
 {
-    init_idle();
+    kr_cond_init(&idle);
     pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 

@@ -18,13 +18,8 @@ void kr_pool_count(uint64_t *counter, int64_t n)
 
 static void init_locks(struct kr_pool *p)
 {
-    pthread_condattr_t attr;
-
     pthread_mutex_init(&p->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&p->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    kr_cond_init(&p->changed);
 }
 
 enum kr_status kr_pool_new(struct kr_module *module, const struct kr_token_options *options,

@@ -10,6 +10,7 @@
  */
 #include "pkcs11/wrapping.h"
 
+#include "base/bytes.h"
 #include "base/guards.h"
 #include "base/secret.h"
 #include "pkcs11/ckr.h"
@@ -205,8 +206,7 @@ enum kr_status kr_rsa_wrap(struct kr_session *s, CK_OBJECT_HANDLE master,
     status = kr_rsa_verify(half, bytes, bytes_len, signature, signature_len, err);
     if (status != KR_OK)
         return status == KR_INTEGRITY ? fail_foreign_half(err) : status;
-    ret_wrapped[0] = (uint8_t)(len >> 8);
-    ret_wrapped[1] = (uint8_t)len;
+    kr_put_number(ret_wrapped, len, LENGTH);
     memcpy(ret_wrapped + LENGTH, ciphertext, len);
     memcpy(ret_wrapped + LENGTH + len, signature, len);
     *ret_len = LENGTH + 2 * len;
@@ -268,7 +268,7 @@ enum kr_status kr_rsa_unwrap(struct kr_session *s, CK_OBJECT_HANDLE master,
 
     KR_TRY(public_half(s, master, id, &half, err));
     len = half->modulus_len;
-    if (wrapped_len != LENGTH + 2 * len || wrapped[0] != len >> 8 || wrapped[1] != (len & 0xff))
+    if (wrapped_len != LENGTH + 2 * len || kr_get_number(wrapped, LENGTH) != len)
         return kr_fail_wrapped_length(wrapped_len, LENGTH + 2 * len, err);
     if (KR_GUARDED)
         KR_TRY(check_signature(half, id, mechanism, wrapped + LENGTH, len, err));

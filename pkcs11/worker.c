@@ -153,14 +153,9 @@ unsigned kr_worker_timeout(const struct kr_worker *w)
 
 static void init_locks(struct kr_worker *w)
 {
-    pthread_condattr_t attr;
-
     pthread_mutex_init(&w->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->work, &attr);
-    pthread_cond_init(&w->done, &attr);
-    pthread_condattr_destroy(&attr);
+    kr_cond_init(&w->work);
+    kr_cond_init(&w->done);
 }
 
 static int start_thread(struct kr_worker *w)

@@ -2,6 +2,7 @@
 /* What the tokens remember of the keystore. */
 #include "provider/generation.h"
 
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/guards.h"
 #include "base/hex.h"
@@ -17,39 +18,25 @@
 enum { FORMAT = 1, AT_EPOCH = 1, AT_UUID = 5, AT_NUMBER = 21, AT_TAG = 29, AT_WRITTEN = 45 };
 enum { VALUE_BYTES = 53 };
 
-static void put_number(uint8_t *at, uint64_t value, int bytes)
-{
-    for (int i = bytes - 1; i >= 0; i--, value >>= 8)
-        at[i] = (uint8_t)value;
-}
-
-static uint64_t get_number(const uint8_t *at, int bytes)
-{
-    uint64_t value = 0;
-    for (int i = 0; i < bytes; i++)
-        value = value << 8 | at[i];
-    return value;
-}
-
 static void encode(const struct kr_anchor *anchor, uint8_t ret[VALUE_BYTES])
 {
     ret[0] = FORMAT;
-    put_number(ret + AT_EPOCH, anchor->epoch, 4);
+    kr_put_number(ret + AT_EPOCH, anchor->epoch, 4);
     memcpy(ret + AT_UUID, anchor->uuid, sizeof(anchor->uuid));
-    put_number(ret + AT_NUMBER, anchor->generation.number, 8);
+    kr_put_number(ret + AT_NUMBER, anchor->generation.number, 8);
     memcpy(ret + AT_TAG, anchor->generation.tag, sizeof(anchor->generation.tag));
-    put_number(ret + AT_WRITTEN, (uint64_t)anchor->written, 8);
+    kr_put_number(ret + AT_WRITTEN, (uint64_t)anchor->written, 8);
 }
 
 static bool decode(const uint8_t *value, size_t len, struct kr_anchor *ret)
 {
     if (len != VALUE_BYTES || value[0] != FORMAT)
         return false;
-    ret->epoch = (uint32_t)get_number(value + AT_EPOCH, 4);
+    ret->epoch = (uint32_t)kr_get_number(value + AT_EPOCH, 4);
     memcpy(ret->uuid, value + AT_UUID, sizeof(ret->uuid));
-    ret->generation.number = get_number(value + AT_NUMBER, 8);
+    ret->generation.number = kr_get_number(value + AT_NUMBER, 8);
     memcpy(ret->generation.tag, value + AT_TAG, sizeof(ret->generation.tag));
-    ret->written = (int64_t)get_number(value + AT_WRITTEN, 8);
+    ret->written = (int64_t)kr_get_number(value + AT_WRITTEN, 8);
     return true;
 }
 

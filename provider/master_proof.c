@@ -8,15 +8,6 @@
 #include <openssl/crypto.h>
 #include <stdlib.h>
 
-/* One token's place among those of a master key; token_count when it is none of them. */
-static size_t place_of(const struct kr_master_key *key, const struct kr_token *token)
-{
-    size_t i = 0;
-    while (i < key->token_count && key->tokens[i] != token)
-        i++;
-    return i;
-}
-
 /* KR_INTEGRITY when the key in the token is another one; any other failure says nothing. */
 static enum kr_status prove(const struct kr_keyring *keyring, const struct kr_keystore *keystore,
                             const struct kr_master_key *key, struct kr_token *token,
@@ -61,7 +52,7 @@ static enum kr_status prove_token(struct kr_keyring *keyring, const struct kr_ke
     KR_TRY(kr_envelope_parse(blob, len, &header, err));
     for (size_t i = 0; i < keyring->masters.count; i++) {
         struct kr_master_key *key = &keyring->masters.keys[i];
-        size_t place = place_of(key, token);
+        size_t place = kr_master_place(key, token);
         struct kr_error why = KR_ERROR_INIT;
         if (!key->current || place == key->token_count || !kr_envelope_names(&header, &key->id))
             continue;

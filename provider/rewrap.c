@@ -439,13 +439,9 @@ static size_t count_done(const struct batch *batch)
 static void init_batch(struct batch *batch, struct kr_keyring *keyring,
                        const struct kr_rewrap_options *options, struct kr_rewrap_result *result)
 {
-    pthread_condattr_t monotonic;
     *batch = (struct batch){.keyring = keyring, .most = options->batch, .result = result};
     pthread_mutex_init(&batch->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&batch->ended, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    kr_cond_init(&batch->ended);
 }
 
 /* What is done is stored also when something else fails. *ret_more: there may be more to do. */

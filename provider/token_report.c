@@ -11,14 +11,6 @@ struct reporting {
     struct kr_token_report *reports;
 };
 
-static bool is_in(const struct kr_master_key *master, const struct kr_token *token)
-{
-    for (size_t i = 0; i < master->token_count; i++)
-        if (master->tokens[i] == token)
-            return true;
-    return false;
-}
-
 /* Counts one envelope for one token. */
 static void count(const struct kr_masters *masters, const struct kr_token *token,
                   const struct kr_envelope_header *header, struct kr_token_report *report)
@@ -27,7 +19,7 @@ static void count(const struct kr_masters *masters, const struct kr_token *token
     for (size_t i = 0; i < masters->count; i++) {
         const struct kr_master_key *master = &masters->keys[i];
         bool named = kr_envelope_names(header, &master->id);
-        if (!is_in(master, token))
+        if (kr_master_place(master, token) == master->token_count)
             continue;
         opens = opens || named;
         missing = missing || (master->current && !named);

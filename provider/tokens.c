@@ -229,6 +229,14 @@ static bool is_named(const struct kr_master_row *rows, size_t count, const char 
     return false;
 }
 
+size_t kr_master_place(const struct kr_master_key *key, const struct kr_token *token)
+{
+    size_t i = 0;
+    while (i < key->token_count && key->tokens[i] != token)
+        i++;
+    return i;
+}
+
 struct kr_token *kr_master_token(const struct kr_master_row *rows, size_t count,
                                  const struct kr_master_row *row, const struct kr_tokens *tokens)
 {

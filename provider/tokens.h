@@ -41,8 +41,10 @@ KR_MUST_USE enum kr_status kr_tokens_holder(const struct kr_tokens *tokens,
 /* The token of this name; NULL when none is configured. */
 struct kr_token *kr_tokens_find(const struct kr_tokens *tokens, const char *name);
 
-/* --- master keys --------------------------------------------------------------------------------
- */
+/* --- master keys ---------------------------------------------------------------------------- */
+
+/* The token's place among those that have the master key; key->token_count: it is none of them. */
+size_t kr_master_place(const struct kr_master_key *key, const struct kr_token *token);
 
 /* The token that has this one of the keystore's master keys; NULL when it is not configured. The
  * keyring's single token may be known by another name than when its keys were made. */
@@ -51,9 +53,9 @@ struct kr_token *kr_master_token(const struct kr_master_row *rows, size_t count,
 
 /* The keystore's master keys with their tokens: current ones first, in the order of the tokens. A
  * master key that its token lacks or refuses is an error with a single token, and is logged with
- * several; an old one that is gone is only logged. A current one makes the result
- * doubtful: a module may need a moment to see what another process has made. *ret->keys is
- * malloc'ed; the tokens are borrowed. */
+ * several; an old one that is gone is only logged. A current one makes the result doubtful: a
+ * module may need a moment to see what another process has made. *ret->keys is malloc'ed; the
+ * tokens are borrowed. */
 KR_MUST_USE enum kr_status kr_masters_match(const struct kr_master_row *rows, size_t count,
                                             const struct kr_tokens *tokens, struct kr_masters *ret,
                                             struct kr_error *err);

@@ -71,27 +71,18 @@ static void after_fork_in_parent(void)
     pthread_mutex_unlock(&fork_lock);
 }
 
-static void init_monotonic(pthread_cond_t *cond)
-{
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(cond, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-}
-
 /* The watchers stayed with the parent. */
 static void after_fork_in_child(void)
 {
     forking = false;
     at_work = 0;
-    init_monotonic(&fork_changed);
+    kr_cond_init(&fork_changed);
     pthread_mutex_unlock(&fork_lock);
 }
 
 static void watch_forks(void)
 {
-    init_monotonic(&fork_changed);
+    kr_cond_init(&fork_changed);
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
@@ -224,7 +215,7 @@ enum kr_status kr_watcher_start(struct kr_keyring *keyring, struct kr_watcher **
         return kr_fail_memory(err);
     watcher->keyring = keyring;
     pthread_mutex_init(&watcher->lock, NULL);
-    init_monotonic(&watcher->wake);
+    kr_cond_init(&watcher->wake);
     pthread_once(&once, watch_forks);
     if (start_thread(watcher) != 0) {
         free(watcher);

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/guards.h"
 #include "base/secret.h"
 
@@ -27,17 +28,6 @@ enum {
     WRAP_BYTES = 1 + 1 + 2,      /* a wrap without master id and wrapped key */
     TRAILER_BYTES = KR_ENVELOPE_IV_BYTES + KR_ENVELOPE_TAG_BYTES
 };
-
-static void put_u32(uint8_t *at, uint32_t value)
-{
-    for (int i = 0; i < 4; i++)
-        at[i] = (uint8_t)(value >> (24 - 8 * i));
-}
-
-static uint32_t get_u32(const uint8_t *at)
-{
-    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
-}
 
 static enum kr_status fail_crypto(struct kr_error *err)
 {
@@ -96,7 +86,7 @@ static enum kr_status parse_wrapped(struct reader *reader, struct kr_wrap *ret,
                                     struct kr_error *err)
 {
     const uint8_t *at = take(reader, 2);
-    ret->wrapped_len = at ? (size_t)at[0] << 8 | at[1] : 0;
+    ret->wrapped_len = at ? kr_get_number(at, 2) : 0;
     if (ret->wrapped_len == 0 || ret->wrapped_len > KR_WRAPPED_MAX)
         return fail_damaged(err, "a wrapped sealing key has an impossible length");
     ret->wrapped = take(reader, ret->wrapped_len);
@@ -148,7 +138,7 @@ enum kr_status kr_envelope_parse(const uint8_t *blob, size_t len, struct kr_enve
     while (header.wrap_count < wraps)
         KR_TRY(parse_wrap(&reader, &header, err));
     const uint8_t *at = take(&reader, 4);
-    header.payload_len = at ? get_u32(at) : 0;
+    header.payload_len = at ? kr_get_number(at, 4) : 0;
     if (header.payload_len == 0 || header.payload_len > KR_ENVELOPE_PAYLOAD_MAX)
         return fail_damaged(err, "the payload has an impossible length");
     if (reader.left != header.payload_len + TRAILER_BYTES)
@@ -157,12 +147,18 @@ enum kr_status kr_envelope_parse(const uint8_t *blob, size_t len, struct kr_enve
     return KR_OK;
 }
 
-bool kr_envelope_names(const struct kr_envelope_header *header, const struct kr_object_id *master)
+const struct kr_wrap *kr_envelope_find_wrap(const struct kr_envelope_header *header,
+                                            const struct kr_object_id *master)
 {
     for (size_t i = 0; i < header->wrap_count; i++)
         if (kr_object_id_equal(&header->wraps[i].master_id, master))
-            return true;
-    return false;
+            return &header->wraps[i];
+    return NULL;
+}
+
+bool kr_envelope_names(const struct kr_envelope_header *header, const struct kr_object_id *master)
+{
+    return kr_envelope_find_wrap(header, master) != NULL;
 }
 
 /* --- associated data ----------------------------------------------------------------------- */
@@ -176,7 +172,7 @@ static bool aad_bytes(EVP_CIPHER_CTX *cipher, const void *bytes, size_t len)
 static bool aad_field(EVP_CIPHER_CTX *cipher, const void *bytes, size_t len)
 {
     uint8_t prefix[4];
-    put_u32(prefix, (uint32_t)len);
+    kr_put_number(prefix, len, sizeof(prefix));
     return aad_bytes(cipher, prefix, sizeof(prefix)) && aad_bytes(cipher, bytes, len);
 }
 
@@ -188,7 +184,7 @@ static bool aad_text(EVP_CIPHER_CTX *cipher, const char *text)
 static bool aad_context(EVP_CIPHER_CTX *cipher, const struct kr_envelope_context *context)
 {
     uint8_t version[4];
-    put_u32(version, context->version);
+    kr_put_number(version, context->version, sizeof(version));
     return aad_text(cipher, DOMAIN) && aad_text(cipher, context->keyring) &&
            aad_field(cipher, context->uuid, 16) && aad_text(cipher, context->ns) &&
            aad_text(cipher, context->id) && aad_text(cipher, context->owner) &&
@@ -224,10 +220,9 @@ static uint8_t *write_wrap(const struct kr_wrap *wrap, uint8_t *at)
     *at++ = wrap->master_id.len;
     memcpy(at, wrap->master_id.bytes, wrap->master_id.len);
     at += wrap->master_id.len;
-    *at++ = (uint8_t)(wrap->wrapped_len >> 8);
-    *at++ = (uint8_t)wrap->wrapped_len;
-    memcpy(at, wrap->wrapped, wrap->wrapped_len);
-    return at + wrap->wrapped_len;
+    kr_put_number(at, wrap->wrapped_len, 2);
+    memcpy(at + 2, wrap->wrapped, wrap->wrapped_len);
+    return at + 2 + wrap->wrapped_len;
 }
 
 static void write_header(const struct kr_envelope_header *header, uint8_t *at)
@@ -238,7 +233,7 @@ static void write_header(const struct kr_envelope_header *header, uint8_t *at)
     *at++ = (uint8_t)header->wrap_count;
     for (size_t i = 0; i < header->wrap_count; i++)
         at = write_wrap(&header->wraps[i], at);
-    put_u32(at, (uint32_t)header->payload_len);
+    kr_put_number(at, header->payload_len, 4);
 }
 
 /* Writes iv, ciphertext and tag behind the header at `blob`. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* The part of the envelope that needs no token: sealing under a key and iv that are given. */
+/* The part of the envelope that needs no token: its wraps, and sealing under a given key and iv. */
 #ifndef P11K_WRAP_ENVELOPE_INTERNAL_H
 #define P11K_WRAP_ENVELOPE_INTERNAL_H
 
@@ -7,6 +7,10 @@
 
 #define KR_ENVELOPE_IV_BYTES 12
 #define KR_ENVELOPE_TAG_BYTES 16
+
+/* The wrap by this master key; NULL when there is none. */
+const struct kr_wrap *kr_envelope_find_wrap(const struct kr_envelope_header *header,
+                                            const struct kr_object_id *master);
 
 /* `header` has the wraps and the payload's length. The iv must never be used twice with one sealing
  * key. *ret is malloc'ed. */

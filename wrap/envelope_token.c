@@ -47,9 +47,10 @@ static enum kr_status fail_no_token(const struct kr_error *first, struct kr_erro
     return KR_NOT_FOUND;
 }
 
-/* Tries one token after the other with `use`, those that are worth it first. */
 typedef enum kr_status (*use_token)(struct kr_token *token, void *context, struct kr_error *err);
 
+/* Calls `use` with the master key's tokens, those that are worth trying or the others, until one
+ * serves. *first keeps what the first one said, unless that was only that it is away. */
 static enum kr_status try_tokens(const struct kr_master_key *master, bool worth, use_token use,
                                  void *context, struct kr_error *first)
 {
@@ -84,15 +85,6 @@ static enum kr_status unwrap_in(struct kr_token *token, void *context, struct kr
                             wrap->wrapped_len, unwrapping->sealing_key, err);
 }
 
-static const struct kr_wrap *find_wrap(const struct kr_envelope_header *header,
-                                       const struct kr_object_id *master)
-{
-    for (size_t i = 0; i < header->wrap_count; i++)
-        if (kr_object_id_equal(&header->wraps[i].master_id, master))
-            return &header->wraps[i];
-    return NULL;
-}
-
 /* A wrap that one token refuses may serve in another: what was edited is seen in the end, for all
  * wraps are associated data. */
 static enum kr_status unwrap_key(const struct kr_masters *masters,
@@ -103,9 +95,9 @@ static enum kr_status unwrap_key(const struct kr_masters *masters,
     bool named = false;
     for (int worth = 1; worth >= 0; worth--) {
         for (size_t i = 0; i < masters->count; i++) {
-            struct unwrapping unwrapping = {.wrap = find_wrap(header, &masters->keys[i].id),
-                                            .sealing_key = sealing_key};
-            if (!unwrapping.wrap)
+            const struct kr_wrap *wrap = kr_envelope_find_wrap(header, &masters->keys[i].id);
+            struct unwrapping unwrapping = {wrap, sealing_key};
+            if (!wrap)
                 continue;
             named = true;
             if (try_tokens(&masters->keys[i], worth, unwrap_in, &unwrapping, &first) == KR_OK)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/guards.h"
 #include "base/secret.h"
 #include "wrap/envelope.h"
@@ -67,12 +68,11 @@ static void digest_byte(struct digest *digest, uint8_t byte)
     digest_bytes(digest, &byte, 1);
 }
 
-static void digest_number(struct digest *digest, uint64_t value, int bytes)
+static void digest_number(struct digest *digest, uint64_t value, size_t bytes)
 {
     uint8_t text[8];
-    for (int i = 0; i < bytes; i++)
-        text[i] = (uint8_t)(value >> (8 * (bytes - 1 - i)));
-    digest_bytes(digest, text, (size_t)bytes);
+    kr_put_number(text, value, bytes);
+    digest_bytes(digest, text, bytes);
 }
 
 static void digest_field(struct digest *digest, char type, const void *bytes, size_t len)

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/io.h"
 #include "base/secret.h"
 
@@ -71,24 +72,10 @@ void kr_start_cache_free(struct kr_start_cache *cache)
     free(cache);
 }
 
-static void put_number(uint8_t *at, uint64_t value, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        at[i] = (uint8_t)(value >> (8 * (bytes - 1 - i)));
-}
-
-static uint64_t get_number(const uint8_t *at, int bytes)
-{
-    uint64_t value = 0;
-    for (int i = 0; i < bytes; i++)
-        value = value << 8 | at[i];
-    return value;
-}
-
 static bool hash_field(EVP_MD_CTX *md, const void *bytes, size_t len)
 {
     uint8_t prefix[4];
-    put_number(prefix, len, 4);
+    kr_put_number(prefix, len, 4);
     return EVP_DigestUpdate(md, prefix, sizeof(prefix)) == 1 &&
            EVP_DigestUpdate(md, bytes, len) == 1;
 }
@@ -104,7 +91,7 @@ static bool digest_of(const struct kr_envelope_context *context, const uint8_t *
 {
     uint8_t version[4];
     EVP_MD_CTX *md = EVP_MD_CTX_new();
-    put_number(version, context->version, 4);
+    kr_put_number(version, context->version, 4);
     bool done = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 && hash_text(md, DOMAIN) &&
                 hash_text(md, context->keyring) && hash_field(md, context->uuid, 16) &&
                 hash_text(md, context->ns) && hash_text(md, context->id) &&
@@ -181,19 +168,19 @@ static void write_header(const struct kr_start_cache_binding *binding, uint8_t *
     memcpy(at, MAGIC, sizeof(MAGIC));
     at[4] = FORMAT;
     memcpy(at + 5, binding->uuid, 16);
-    put_number(at + 21, binding->generation.number, 8);
+    kr_put_number(at + 21, binding->generation.number, 8);
     memcpy(at + 29, binding->generation.tag, KR_GENERATION_TAG_BYTES);
-    put_number(at + 45, (uint64_t)binding->created, 8);
-    put_number(at + 53, (uint64_t)binding->expires, 8);
+    kr_put_number(at + 45, (uint64_t)binding->created, 8);
+    kr_put_number(at + 53, (uint64_t)binding->expires, 8);
 }
 
 static void read_header(const uint8_t *at, struct kr_start_cache_binding *ret)
 {
     memcpy(ret->uuid, at + 5, 16);
-    ret->generation.number = get_number(at + 21, 8);
+    ret->generation.number = kr_get_number(at + 21, 8);
     memcpy(ret->generation.tag, at + 29, KR_GENERATION_TAG_BYTES);
-    ret->created = (int64_t)get_number(at + 45, 8);
-    ret->expires = (int64_t)get_number(at + 53, 8);
+    ret->created = (int64_t)kr_get_number(at + 45, 8);
+    ret->expires = (int64_t)kr_get_number(at + 53, 8);
 }
 
 /* The file's bytes: header, iv, payloads in place, tag. */
@@ -220,7 +207,7 @@ static void put_entry(const void *node, VISIT visit, void *closure)
     if (visit != postorder && visit != leaf)
         return;
     memcpy(*at, entry->digest, DIGEST);
-    put_number(*at + DIGEST, entry->len, 4);
+    kr_put_number(*at + DIGEST, entry->len, 4);
     memcpy(*at + ENTRY_HEAD, entry->payload, entry->len);
     *at += ENTRY_HEAD + entry->len;
 }
@@ -348,7 +335,7 @@ static enum kr_status take_entries(struct kr_start_cache *cache, const char *pat
                                    const uint8_t *at, size_t left, struct kr_error *err)
 {
     while (left > 0) {
-        uint64_t len = left > ENTRY_HEAD ? get_number(at + DIGEST, 4) : 0;
+        uint64_t len = left > ENTRY_HEAD ? kr_get_number(at + DIGEST, 4) : 0;
         if (len == 0 || len > left - ENTRY_HEAD)
             return fail_damaged(path, "has an entry of impossible length", err);
         KR_TRY(insert(cache, at, at + ENTRY_HEAD, len, err));

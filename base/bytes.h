@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* Numbers as they stand in our formats: so many bytes, the most significant first. */
+#ifndef P11K_BASE_BYTES_H
+#define P11K_BASE_BYTES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+static inline void kr_put_number(uint8_t *at, uint64_t value, size_t bytes)
+{
+    for (size_t i = bytes; i-- > 0; value >>= 8)
+        at[i] = (uint8_t)value;
+}
+
+static inline uint64_t kr_get_number(const uint8_t *at, size_t bytes)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < bytes; i++)
+        value = value << 8 | at[i];
+    return value;
+}
+
+#endif
