@@ -56,7 +56,7 @@ struct kr_config {
     } keyring;
 
     struct {
-        char *cipher;           /* cipher of new key versions: aes-cbc (default) | aes-ctr */
+        char *cipher;           /* cipher of new key versions, default aes-cbc */
         unsigned rotation_step; /* rotation-step, default 2: see docs/USAGE-mariadb.md */
         bool auto_create;       /* auto-create = no (default) | yes */
     } mariadb;

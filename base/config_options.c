@@ -298,7 +298,7 @@ static const struct option options[] = {
     {"keyring", "data-key-age", set_span, FIELD(keyring.data_key_age),
      .min = 1, .max = 36500u * 86400},
     {"mariadb", "cipher", set_choice, FIELD(mariadb.cipher),
-     .preset = "aes-cbc", .choices = {"aes-cbc", "aes-ctr"}},
+     .preset = "aes-cbc", .choices = {"aes-cbc", "aes-ctr", "aes256-cbc", "aes256-ctr"}},
     {"mariadb", "rotation-step", set_count, FIELD(mariadb.rotation_step),
      .preset = "2", .min = 1, .max = 65535},
     {"mariadb", "auto-create", set_yes_no, FIELD(mariadb.auto_create),

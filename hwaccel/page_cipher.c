@@ -14,7 +14,7 @@ enum { GCM_NONCE = 12, EVP_PIECE = 1 << 30 };
 static enum kr_mode mode_of(enum kr_cipher cipher, int flags)
 {
     bool padded = flags & KR_PAGE_PADDED;
-    if (cipher == KR_CIPHER_AES_CBC)
+    if (kr_cipher_base(cipher) == KR_CIPHER_AES_CBC)
         return padded ? KR_MODE_CBC_PADDED : KR_MODE_CBC;
     return padded ? KR_MODE_GCM : KR_MODE_CTR;
 }
@@ -187,16 +187,22 @@ static enum kr_status padded_finish(struct kr_page_op *op, uint8_t *dst, size_t 
 /* --- operations
  * ----------------------------------------------------------------------------------- */
 
-enum kr_status kr_page_begin(enum kr_cipher cipher, int flags, const uint8_t *key, size_t key_len,
+static bool is_usable(enum kr_cipher cipher, const struct kr_page_key *key, size_t iv_len)
+{
+    bool known_length = key->len == 16 || key->len == 24 || key->len == 32;
+    return known_length && iv_len == KR_AES_BLOCK && kr_cipher_name(cipher) &&
+           (key->data_key || !kr_cipher_derives(cipher));
+}
+
+enum kr_status kr_page_begin(enum kr_cipher cipher, int flags, const struct kr_page_key *key,
                              const uint8_t *iv, size_t iv_len, struct kr_page_op **ret)
 {
-    if ((key_len != 16 && key_len != 24 && key_len != 32) || iv_len != KR_AES_BLOCK ||
-        !kr_cipher_name(cipher))
+    if (!is_usable(cipher, key, iv_len))
         return KR_USAGE;
     struct kr_shape shape = {.mode = (uint8_t)mode_of(cipher, flags),
                              .encrypt = flags & KR_PAGE_ENCRYPT,
-                             .key_len = (uint8_t)key_len,
-                             .filled = 1};
+                             .key_len = (uint8_t)key->len,
+                             .key_use = kr_cipher_derives(cipher) ? KR_KEY_DERIVED : KR_KEY_ITSELF};
     struct kr_page_op *op;
     if (kr_page_pool_take(shape, key, iv, &op) != KR_OK) {
         ERR_clear_error();

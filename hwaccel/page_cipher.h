@@ -8,14 +8,16 @@
  *   AES-CTR unpadded  CTR
  *   AES-CTR padded    GCM: 12-byte nonce iv[0..11], AAD iv[12..15], 16-byte tag appended
  *
- * Keys of 16, 24 and 32 bytes; ivs of 16. Contexts come from a per-thread pool that remembers the
+ * Keys of 16, 24 and 32 bytes; ivs of 16. The ciphers aes256-* are the same with AES-256 under a
+ * derived key (page_key.h). Contexts come from a per-thread pool that remembers the
  * key schedule, so a page under a key that this thread used lately costs only a new iv. A thread
  * may have several operations open at once (the binlog writer reads an encrypted IO_CACHE), and may
  * abandon some: beyond the pool's size each gets a context of its own. Nothing is allocated for a
  * key that is in the pool. Pools are wiped when their thread ends.
  *
  * Functions return a status without an error record: they are called for every page. KR_USAGE (key
- * or iv length, unknown cipher), KR_INTEGRITY (wrong padding or tag), KR_INTERNAL.
+ * or iv length, unknown cipher, no data key to derive from), KR_INTEGRITY (wrong padding or tag),
+ * KR_INTERNAL.
  */
 #ifndef P11K_HWACCEL_PAGE_CIPHER_H
 #define P11K_HWACCEL_PAGE_CIPHER_H
@@ -25,14 +27,15 @@
 
 #include "base/status.h"
 #include "hwaccel/cipher.h"
+#include "hwaccel/page_key.h"
 
 struct kr_page_op; /* belongs to the thread that began it */
 
 enum { KR_PAGE_DECRYPT = 0, KR_PAGE_ENCRYPT = 1, KR_PAGE_PADDED = 2 };
 
-KR_MUST_USE enum kr_status kr_page_begin(enum kr_cipher cipher, int flags, const uint8_t *key,
-                                         size_t key_len, const uint8_t *iv, size_t iv_len,
-                                         struct kr_page_op **ret);
+KR_MUST_USE enum kr_status kr_page_begin(enum kr_cipher cipher, int flags,
+                                         const struct kr_page_key *key, const uint8_t *iv,
+                                         size_t iv_len, struct kr_page_op **ret);
 
 /* Sets *ret_len to what was written to dst, on failure to 0. All the dst of a message together need
  * kr_page_encrypted_length() bytes. A message may be processed in place: dst runs over the same

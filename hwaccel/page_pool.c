@@ -16,9 +16,15 @@
 
 enum { POOL_OPS = 16, KEY_LENGTHS = 3 };
 
+/* With the bytes that the server gives, the name of a derived key. */
+struct origin {
+    uint32_t id, version, epoch;
+};
+
 struct kr_page_pool {
     struct kr_shape shapes[POOL_OPS]; /* beside each other: a search reads one cache line */
     uint8_t (*keys)[KR_AES_KEY_MAX];  /* secret memory; NULL: nothing can be remembered */
+    struct origin origins[POOL_OPS];  /* of derived keys */
     uint32_t busy;                    /* one bit per op */
     uint64_t clock, last_used[POOL_OPS];
     struct kr_page_op ops[POOL_OPS];
@@ -80,7 +86,7 @@ static void count(_Atomic uint64_t *counter)
 
 static unsigned key_index(struct kr_shape shape)
 {
-    return shape.key_len / 8 - 2;
+    return (shape.key_use == KR_KEY_DERIVED ? KR_PAGE_KEY_BYTES : shape.key_len) / 8 - 2;
 }
 
 static void release_contexts(struct kr_page_op *op)
@@ -127,8 +133,8 @@ static bool renew_key(struct kr_page_op *op, const uint8_t *key, const uint8_t *
 }
 
 /* Where the shape stays, the contexts are kept and only their key schedules renewed. */
-static bool set_key(struct kr_page_op *op, struct kr_shape shape, const uint8_t *key,
-                    const uint8_t *iv)
+static bool set_aes_key(struct kr_page_op *op, struct kr_shape shape, const uint8_t *key,
+                        const uint8_t *iv)
 {
     bool same = memcmp(&op->shape, &shape, sizeof(shape)) == 0;
     if (!(same ? renew_key(op, key, iv) : set_shape(op, shape, key, iv))) {
@@ -141,6 +147,17 @@ static bool set_key(struct kr_page_op *op, struct kr_shape shape, const uint8_t 
     return true;
 }
 
+static bool set_key(struct kr_page_op *op, struct kr_shape shape, const struct kr_page_key *key,
+                    const uint8_t *iv)
+{
+    uint8_t derived[KR_PAGE_KEY_BYTES];
+    if (shape.key_use == KR_KEY_ITSELF)
+        return set_aes_key(op, shape, key->bytes, iv);
+    bool ok = kr_page_key_derive(key, derived) == KR_OK && set_aes_key(op, shape, derived, iv);
+    kr_wipe(derived, sizeof(derived));
+    return ok;
+}
+
 static bool set_iv(struct kr_page_op *op, const uint8_t *iv)
 {
     if (op->shape.mode == KR_MODE_CBC && !op->shape.encrypt)
@@ -149,8 +166,8 @@ static bool set_iv(struct kr_page_op *op, const uint8_t *iv)
 }
 
 /* For a thread whose pool is full or could not be made: costs time, works all the same. */
-static enum kr_status take_unpooled(struct kr_shape shape, const uint8_t *key, const uint8_t *iv,
-                                    struct kr_page_op **ret)
+static enum kr_status take_unpooled(struct kr_shape shape, const struct kr_page_key *key,
+                                    const uint8_t *iv, struct kr_page_op **ret)
 {
     struct kr_page_op *op = calloc(1, sizeof(*op));
     if (!op)
@@ -212,18 +229,34 @@ static bool is_free(const struct kr_page_pool *pool, unsigned i)
 }
 
 /* Two comparisons, since the compiler inlines the one of fixed length. */
-static bool same_key(const uint8_t *known, const uint8_t *key, size_t len)
+static bool same_bytes(const uint8_t *known, const uint8_t *key, size_t len)
 {
     return memcmp(known, key, 16) == 0 &&
            (len == 16 || memcmp(known + 16, key + 16, len - 16) == 0);
 }
 
+static struct origin origin_of(const struct kr_page_key *key)
+{
+    return (struct origin){key->id, key->version, kr_page_keys_epoch()};
+}
+
+static bool is_key(const struct kr_page_pool *pool, unsigned i, const struct kr_page_key *key)
+{
+    if (!same_bytes(pool->keys[i], key->bytes, pool->shapes[i].key_len))
+        return false;
+    if (pool->shapes[i].key_use == KR_KEY_ITSELF)
+        return true;
+    struct origin origin = origin_of(key);
+    return memcmp(&pool->origins[i], &origin, sizeof(origin)) == 0;
+}
+
 /* POOL_OPS when the key is not there. */
-static unsigned find_key(const struct kr_page_pool *pool, struct kr_shape shape, const uint8_t *key)
+static unsigned find_key(const struct kr_page_pool *pool, struct kr_shape shape,
+                         const struct kr_page_key *key)
 {
     for (unsigned i = 0; i < POOL_OPS; i++) {
         if (memcmp(&pool->shapes[i], &shape, sizeof(shape)) == 0 && is_free(pool, i) &&
-            same_key(pool->keys[i], key, shape.key_len))
+            is_key(pool, i, key))
             return i;
     }
     return POOL_OPS;
@@ -241,18 +274,19 @@ static unsigned find_place(const struct kr_page_pool *pool)
 }
 
 static bool set_pool_key(struct kr_page_pool *pool, unsigned i, struct kr_shape shape,
-                         const uint8_t *key, const uint8_t *iv)
+                         const struct kr_page_key *key, const uint8_t *iv)
 {
     pool->shapes[i] = (struct kr_shape){0};
+    pool->origins[i] = origin_of(key); /* before the key is derived: forgotten meanwhile is gone */
     if (!set_key(&pool->ops[i], shape, key, iv))
         return false;
-    memcpy(pool->keys[i], key, shape.key_len);
+    memcpy(pool->keys[i], key->bytes, shape.key_len);
     pool->shapes[i] = shape;
     return true;
 }
 
-enum kr_status kr_page_pool_take(struct kr_shape shape, const uint8_t *key, const uint8_t *iv,
-                                 struct kr_page_op **ret)
+enum kr_status kr_page_pool_take(struct kr_shape shape, const struct kr_page_key *key,
+                                 const uint8_t *iv, struct kr_page_op **ret)
 {
     struct kr_page_pool *pool = own_pool ? own_pool : make_pool();
     if (!pool)

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "hwaccel/page_key.h"
 #include "pkcs11/pin_guard.h"
 
 #include <errno.h>
@@ -199,9 +200,9 @@ static enum kr_status unwrap(struct kr_keyring *keyring, const struct kr_row *ro
         return kr_fail_memory(err);
     KR_TRY(parse_row(row, key, err));
     KR_TRY(kr_row_open(keyring, row, &bytes, &len, err));
-    if (len != 16 && len != 24 && len != 32)
-        return kr_fail(err, KR_INTEGRITY, "key %s version %u has %zu bytes", row->id, row->version,
-                       len);
+    if (!kr_cipher_takes(key->cipher, len))
+        return kr_fail(err, KR_INTEGRITY, "key %s version %u has %zu bytes for cipher %s", row->id,
+                       row->version, len, row->cipher);
     key->len = (uint8_t)len;
     memcpy(key->bytes, bytes, len);
     if (!kr_keytable_add(keyring->table, key))
@@ -441,6 +442,7 @@ void kr_keyring_close(struct kr_keyring *keyring)
     free(keyring->master_rows);
     free(keyring->masters.keys);
     kr_keytable_free(keyring->table);
+    kr_page_keys_forget();
     kr_secret_free(keyring->manifest_key);
     kr_outage_free(&keyring->outage);
     kr_turn_destroy(&keyring->turn);

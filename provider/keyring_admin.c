@@ -102,13 +102,26 @@ static enum kr_status new_version(struct kr_keyring *keyring, uint32_t id, struc
     return KR_OK;
 }
 
+static enum kr_status check_length(enum kr_cipher cipher, size_t len, struct kr_error *err)
+{
+    if (kr_cipher_takes(cipher, len))
+        return KR_OK;
+    if (!kr_cipher_derives(cipher))
+        return kr_fail(err, KR_USAGE, "a key to import has 16, 24 or 32 bytes, not %zu", len);
+    kr_fail(err, KR_USAGE, "a key for %s has 32 bytes, not %zu", kr_cipher_name(cipher), len);
+    kr_hint(err,
+            "import it with the cipher that it was used with, then: p11keyring key rotate ID "
+            "--cipher %s",
+            kr_cipher_name(cipher));
+    return err->status;
+}
+
 enum kr_status kr_keyring_create_key(struct kr_keyring *keyring, uint32_t id, enum kr_cipher cipher,
                                      const uint8_t *import, size_t import_len,
                                      uint32_t *ret_version, struct kr_error *err)
 {
     size_t len = import ? import_len : 32;
-    if (len != 16 && len != 24 && len != 32)
-        return kr_fail(err, KR_USAGE, "a key to import has 16, 24 or 32 bytes, not %zu", len);
+    KR_TRY(check_length(cipher, len, err));
     struct new_version new = {.event = import ? "key-import" : "key-create",
                               .cipher = cipher,
                               .import = import,

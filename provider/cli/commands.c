@@ -17,7 +17,7 @@ const struct cli_option_spec cli_options[OPT_COUNT] = {
     [OPT_LABEL] = {"label", 0, "LABEL", "label of the new token, at most 32 bytes"},
     [OPT_SLOT] = {"slot", 0, "N", "slot to use (default: the first with an uninitialised token)"},
     [OPT_SO_PIN_SOURCE] = {"so-pin-source", 0, "SOURCE", "where the security officer's PIN is"},
-    [OPT_CIPHER] = {"cipher", 0, "CIPHER", "aes-cbc or aes-ctr, instead of the configured one"},
+    [OPT_CIPHER] = {"cipher", 0, "CIPHER", "instead of the configured one: " KR_CIPHER_NAMES},
     [OPT_IMPORT] = {"import-hex-from", 0, "FILE",
                     "take the key from FILE ('-': stdin): hexadecimal digits alone, or the line\n"
                     "`ID;digits` of a file_key_management key file"},

@@ -174,5 +174,5 @@ enum kr_status cli_cipher(const struct cli *cli, enum kr_cipher *ret, struct kr_
 
     if (kr_cipher_parse(name ? name : cli->config->mariadb.cipher, ret))
         return KR_OK;
-    return kr_fail(err, KR_USAGE, "--cipher is aes-cbc or aes-ctr");
+    return kr_fail(err, KR_USAGE, "--cipher is one of " KR_CIPHER_NAMES);
 }

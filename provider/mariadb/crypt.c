@@ -22,12 +22,15 @@ static int server_status(enum kr_status status)
 }
 
 /* The key bytes that a context gets are not the data key (pages have derived keys, temporary files
- * random ones), but the version says which cipher. */
-static enum kr_cipher cipher_of(unsigned id, unsigned version)
+ * random ones), but the version says which cipher, and what it may derive from. */
+static const struct kr_data_key *find(unsigned id, unsigned version)
 {
-    const struct kr_data_key *key =
-        plugin.keyring ? kr_keyring_find(plugin.keyring, id, version) : NULL;
-    return key ? key->cipher : plugin.cipher;
+    return plugin.keyring ? kr_keyring_find(plugin.keyring, id, version) : NULL;
+}
+
+static enum kr_cipher cipher_of(const struct kr_data_key *found)
+{
+    return found ? found->cipher : plugin.cipher;
 }
 
 unsigned plugin_ctx_size(unsigned id, unsigned version)
@@ -44,7 +47,13 @@ int plugin_ctx_init(void *ctx, const unsigned char *key, unsigned key_len, const
     int ours = flags & ENCRYPTION_FLAG_ENCRYPT ? KR_PAGE_ENCRYPT : KR_PAGE_DECRYPT;
     if (!(flags & ENCRYPTION_FLAG_NOPAD))
         ours |= KR_PAGE_PADDED;
-    return server_status(kr_page_begin(cipher_of(id, version), ours, key, key_len, iv, iv_len, op));
+    const struct kr_data_key *found = find(id, version);
+    const struct kr_page_key page_key = {.bytes = key,
+                                         .len = key_len,
+                                         .data_key = found ? found->bytes : NULL,
+                                         .id = id,
+                                         .version = version};
+    return server_status(kr_page_begin(cipher_of(found), ours, &page_key, iv, iv_len, op));
 }
 
 int plugin_ctx_update(void *ctx, const unsigned char *src, unsigned len, unsigned char *dst,
@@ -69,5 +78,5 @@ int plugin_ctx_finish(void *ctx, unsigned char *dst, unsigned *ret_len)
 /* The server asks without flags, and for room: only padded messages grow. */
 unsigned plugin_encrypted_length(unsigned len, unsigned id, unsigned version)
 {
-    return (unsigned)kr_page_encrypted_length(cipher_of(id, version), KR_PAGE_PADDED, len);
+    return (unsigned)kr_page_encrypted_length(cipher_of(find(id, version)), KR_PAGE_PADDED, len);
 }

@@ -114,10 +114,11 @@ static uint8_t *to(const struct subject *s, size_t i)
 
 static void run_kept(const struct subject *s)
 {
+    const struct kr_page_key page_key = {.bytes = key, .len = s->key_len};
     for (size_t i = 0; i < messages(s); i++) {
         struct kr_page_op *op;
         size_t out = 0, last;
-        require(kr_page_begin(s->cipher, s->flags, key, s->key_len, iv, BLOCK, &op) == KR_OK &&
+        require(kr_page_begin(s->cipher, s->flags, &page_key, iv, BLOCK, &op) == KR_OK &&
                     kr_page_update(op, from(s, i), s->len, to(s, i), &out) == KR_OK &&
                     kr_page_finish(op, to(s, i) + out, &last) == KR_OK,
                 s->name);

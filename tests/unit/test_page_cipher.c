@@ -23,18 +23,20 @@ struct form {
     int padded; /* KR_PAGE_PADDED or 0 */
 };
 
-static const struct form forms[] = {{KR_CIPHER_AES_CBC, 0},
-                                    {KR_CIPHER_AES_CBC, KR_PAGE_PADDED},
-                                    {KR_CIPHER_AES_CTR, 0},
-                                    {KR_CIPHER_AES_CTR, KR_PAGE_PADDED}};
+static const struct form forms[] = {
+    {KR_CIPHER_AES_CBC, 0},    {KR_CIPHER_AES_CBC, KR_PAGE_PADDED},
+    {KR_CIPHER_AES_CTR, 0},    {KR_CIPHER_AES_CTR, KR_PAGE_PADDED},
+    {KR_CIPHER_AES256_CBC, 0}, {KR_CIPHER_AES256_CBC, KR_PAGE_PADDED},
+    {KR_CIPHER_AES256_CTR, 0}, {KR_CIPHER_AES256_CTR, KR_PAGE_PADDED}};
 enum { FORMS = sizeof(forms) / sizeof(forms[0]) };
 
 static const size_t key_lengths[] = {16, 24, 32};
 enum { KEY_LENGTHS = 3 };
 
 struct message {
-    uint8_t key[32], iv[IV];
+    uint8_t key[32], iv[IV], data_key[32];
     size_t key_len, len;
+    uint32_t version;
     uint8_t *plain, *expected, *out;
 };
 
@@ -63,6 +65,8 @@ static void randomize(struct message *m, size_t key_len, size_t len)
 {
     RAND_bytes(m->key, sizeof(m->key));
     RAND_bytes(m->iv, sizeof(m->iv));
+    RAND_bytes(m->data_key, sizeof(m->data_key));
+    m->version++; /* a data key never changes */
     m->key_len = key_len;
     m->len = len;
 }
@@ -100,9 +104,28 @@ static size_t evp_encrypt(const char *mode, const struct message *m, size_t len,
     return (size_t)(out + last);
 }
 
-static size_t expect(const struct form *form, struct message *m)
+static struct kr_page_key page_key(const struct message *m)
 {
-    if (form->cipher == KR_CIPHER_AES_CTR)
+    return (struct kr_page_key){m->key, m->key_len, m->data_key, 1, m->version};
+}
+
+/* The same message under the key that encrypts it; that this is the right key is for test_page_key.
+ */
+static struct message keyed(const struct form *form, const struct message *m)
+{
+    struct message result = *m;
+    struct kr_page_key key = page_key(m);
+    if (kr_cipher_derives(form->cipher)) {
+        assert_int_equal(kr_page_key_derive(&key, result.key), KR_OK);
+        result.key_len = KR_PAGE_KEY_BYTES;
+    }
+    return result;
+}
+
+static size_t expect(const struct form *form, const struct message *given)
+{
+    struct message message = keyed(form, given), *m = &message;
+    if (kr_cipher_base(form->cipher) == KR_CIPHER_AES_CTR)
         return evp_encrypt(form->padded ? "GCM" : "CTR", m, m->len, false, m->plain, m->expected);
     if (form->padded)
         return evp_encrypt("CBC", m, m->len, true, m->plain, m->expected);
@@ -121,9 +144,9 @@ static size_t expect(const struct form *form, struct message *m)
 static struct kr_page_op *begin(const struct form *form, int direction, const struct message *m)
 {
     struct kr_page_op *op;
-    assert_int_equal(
-        kr_page_begin(form->cipher, form->padded | direction, m->key, m->key_len, m->iv, IV, &op),
-        KR_OK);
+    struct kr_page_key key = page_key(m);
+    assert_int_equal(kr_page_begin(form->cipher, form->padded | direction, &key, m->iv, IV, &op),
+                     KR_OK);
     return op;
 }
 
@@ -241,18 +264,29 @@ static void test_in_place(void **state)
 /* --- misuse and damage
  * ---------------------------------------------------------------------------- */
 
+static enum kr_status begins(enum kr_cipher cipher, struct kr_page_key key, size_t iv_len)
+{
+    static const uint8_t iv[IV];
+    struct kr_page_op *op = NULL;
+    enum kr_status status = kr_page_begin(cipher, 0, &key, iv, iv_len, &op);
+    assert_null(op);
+    return status;
+}
+
 static void test_bad_arguments(void **state)
 {
     struct message *m = *state;
     randomize(m, 16, 16);
-    struct kr_page_op *op = NULL;
     static const size_t bad_keys[] = {0, 1, 15, 17, 20, 31, 33, 64};
     for (unsigned i = 0; i < sizeof(bad_keys) / sizeof(bad_keys[0]); i++)
-        assert_int_equal(kr_page_begin(KR_CIPHER_AES_CBC, 0, m->plain, bad_keys[i], m->iv, IV, &op),
-                         KR_USAGE);
-    assert_int_equal(kr_page_begin(KR_CIPHER_AES_CBC, 0, m->key, 16, m->iv, 12, &op), KR_USAGE);
-    assert_int_equal(kr_page_begin((enum kr_cipher)9, 0, m->key, 16, m->iv, IV, &op), KR_USAGE);
-    assert_null(op);
+        for (enum kr_cipher cipher = KR_CIPHER_AES_CBC; cipher <= KR_CIPHER_AES256_CTR; cipher++)
+            assert_int_equal(
+                begins(cipher, (struct kr_page_key){m->plain, bad_keys[i], m->data_key, 1, 1}, IV),
+                KR_USAGE);
+    assert_int_equal(begins(KR_CIPHER_AES_CBC, page_key(m), 12), KR_USAGE);
+    assert_int_equal(begins((enum kr_cipher)9, page_key(m), IV), KR_USAGE);
+    assert_int_equal(begins(KR_CIPHER_AES256_CTR, (struct kr_page_key){m->key, 16, NULL, 1, 1}, IV),
+                     KR_USAGE);
 }
 
 static void refuse(const struct form *form, const struct message *m, const uint8_t *src, size_t len)
@@ -307,12 +341,13 @@ static void test_nesting(void **state)
     size_t lengths[OPEN];
     RAND_bytes(keys[0], sizeof(keys));
     RAND_bytes(ivs[0], sizeof(ivs));
-    memcpy(keys[7], keys[3], 32); /* one key, open twice, two ivs */
+    memcpy(keys[3 + FORMS], keys[3], 32); /* one key, open twice, two ivs */
+    m->key_len = 32;
+    m->len = LEN;
     for (unsigned i = 0; i < OPEN; i++) {
-        const struct form *form = &forms[i % FORMS];
-        assert_int_equal(kr_page_begin(form->cipher, form->padded | KR_PAGE_ENCRYPT, keys[i], 32,
-                                       ivs[i], IV, &ops[i]),
-                         KR_OK);
+        memcpy(m->key, keys[i], 32);
+        memcpy(m->iv, ivs[i], IV);
+        ops[i] = begin(&forms[i % FORMS], KR_PAGE_ENCRYPT, m);
         assert_int_equal(kr_page_update(ops[i], m->plain, 100, results[i], &lengths[i]), KR_OK);
     }
     for (unsigned n = 0; n < OPEN; n++) {
@@ -328,8 +363,6 @@ static void test_nesting(void **state)
     for (unsigned i = 0; i < OPEN; i++) {
         memcpy(m->key, keys[i], 32);
         memcpy(m->iv, ivs[i], IV);
-        m->key_len = 32;
-        m->len = LEN;
         assert_int_equal(lengths[i], expect(&forms[i % FORMS], m));
         assert_memory_equal(results[i], m->expected, lengths[i]);
     }
@@ -443,6 +476,8 @@ static void never_mixes_keys(struct message *m)
         memcpy(m->key, base, 32);
         m->key_len = key_lengths[(unsigned)rand() % KEY_LENGTHS];
         m->key[key % m->key_len] ^= (uint8_t)(1 << (key / 16));
+        m->version = 1 + (unsigned)rand() % 2;
+        memset(m->data_key, (int)m->version, sizeof(m->data_key));
         RAND_bytes(m->iv, IV);
         m->len = (size_t)rand() % 100;
         check_both_ways(&forms[(unsigned)rand() % FORMS], m, 0);
