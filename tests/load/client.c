@@ -109,8 +109,9 @@ static unsigned fetch(struct client *client, int64_t *ret, unsigned count)
     return mysql_errno(client->mysql);
 }
 
-static unsigned run(struct client *client, int64_t *ret, unsigned count, const char *fmt,
-                    va_list args)
+__attribute__((format(printf, 4, 0))) static unsigned run(struct client *client, int64_t *ret,
+                                                          unsigned count, const char *fmt,
+                                                          va_list args)
 {
     char statement[STATEMENT_MAX];
     int64_t from = load_now();

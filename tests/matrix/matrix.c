@@ -15,6 +15,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "access.h"
 #include "pkcs11/anchor.h"
 #include "pkcs11/resident.h"
 #include "raw.h"
@@ -22,14 +23,6 @@
 enum { RUNS = 5, RUN_NS = 50 * 1000000, CALLERS = 8, SESSIONS = 256 };
 
 static const struct kr_object_id extractable_id = {.len = 16, .bytes = "matrixextractabl"};
-
-static void require(enum kr_status status, const struct kr_error *err)
-{
-    if (status == KR_OK)
-        return;
-    fprintf(stderr, "matrix: %s\n", err->text);
-    exit(1);
-}
 
 static uint64_t now_ns(void)
 {
@@ -331,19 +324,10 @@ int main(int argc, char **argv)
 {
     struct kr_token_options options = {
         .timeout_ms = 30000, .lock_timeout_ms = 5000, .sessions = CALLERS};
-    struct kr_error err = KR_ERROR_INIT;
     struct kr_object_id master = {0};
     json_t *result = json_object();
 
-    if (argc != 6) {
-        fputs("usage: matrix MODULE URI PIN-SOURCE GUARD INIT-ARGS\n", stderr);
-        return 2;
-    }
-    options.module = argv[1];
-    options.uri = argv[2];
-    options.guard_path = argv[4];
-    options.quirks.init_args = argv[5][0] ? argv[5] : NULL;
-    require(kr_pin_source_new(argv[3], "token", &options.pin, &err), &err);
+    take_arguments(argc, argv, &options);
     with_our_code(&options, result, &master);
     past_our_code(&options, result, &master);
     struct kr_token *token = open_token(&options);

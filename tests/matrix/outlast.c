@@ -14,17 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pkcs11/token.h"
+#include "access.h"
 
 enum { PAUSE_MS = 20 };
-
-static void require(enum kr_status status, const struct kr_error *err)
-{
-    if (status == KR_OK)
-        return;
-    fprintf(stderr, "outlast: %s\n", err->text);
-    exit(1);
-}
 
 static bool input_ended(void)
 {
@@ -87,15 +79,7 @@ int main(int argc, char **argv)
     struct kr_error err = KR_ERROR_INIT;
     struct kr_token *token;
 
-    if (argc != 6) {
-        fputs("usage: outlast MODULE URI PIN-SOURCE GUARD INIT-ARGS\n", stderr);
-        return 2;
-    }
-    options.module = argv[1];
-    options.uri = argv[2];
-    options.guard_path = argv[4];
-    options.quirks.init_args = argv[5][0] ? argv[5] : NULL;
-    require(kr_pin_source_new(argv[3], "token", &options.pin, &err), &err);
+    take_arguments(argc, argv, &options);
     require(kr_token_open(&options, &token, &err), &err);
     outlast(token);
     kr_token_close(token);

@@ -96,6 +96,38 @@ void check_together(int n, int (*body)(void *), void *argument, int *ret_codes)
     }
 }
 
+enum kr_status check_round_trip(struct kr_token *token, const struct kr_object_id *master,
+                                uint8_t tag, struct kr_error *err)
+{
+    uint8_t key[KR_SEALING_KEY_BYTES] = {tag, 2, 3}, back[KR_SEALING_KEY_BYTES] = {0};
+    uint8_t wrapped[KR_WRAPPED_MAX];
+    size_t len = 0;
+
+    KR_TRY(kr_master_wrap(token, master, KR_WRAP_AES_GCM, key, wrapped, &len, err));
+    KR_TRY(kr_master_unwrap(token, master, KR_WRAP_AES_GCM, wrapped, len, back, err));
+    return memcmp(key, back, sizeof(key)) == 0 ? KR_OK
+                                               : kr_fail(err, KR_INTERNAL, "another key came back");
+}
+
+struct kr_token_stats check_stats(const struct kr_token *token)
+{
+    struct kr_token_stats stats;
+
+    kr_token_get_stats(token, &stats);
+    return stats;
+}
+
+size_t check_count_keys(struct kr_token *token)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_master_info *list = NULL;
+    size_t count;
+
+    assert_ok(kr_master_list(token, &list, &count, &err));
+    free(list);
+    return count;
+}
+
 int check_pkcs11_tool(const struct fixture *f, const char *arguments)
 {
     char command[1024];

@@ -46,6 +46,16 @@ void check_together(int n, int (*body)(void *), void *argument, int *ret_codes);
  * call; a leak check must not meet them. */
 void check_wait_for_workers(void);
 
+/* Wraps a key by AES-GCM and unwraps it again: the same must come back. Calls with other tags wrap
+ * other keys, so that answers to others' questions show. */
+enum kr_status check_round_trip(struct kr_token *token, const struct kr_object_id *master,
+                                uint8_t tag, struct kr_error *err);
+
+struct kr_token_stats check_stats(const struct kr_token *token);
+
+/* Master keys in the token. */
+size_t check_count_keys(struct kr_token *token);
+
 /* Runs pkcs11-tool on the fixture's token, logged in; returns its exit code. */
 int check_pkcs11_tool(const struct fixture *f, const char *arguments);
 

@@ -92,17 +92,6 @@ static size_t size_of(const char *path)
     return (size_t)st.st_size;
 }
 
-static size_t count_keys(void)
-{
-    struct kr_error err = KR_ERROR_INIT;
-    struct kr_master_info *list = NULL;
-    size_t count;
-
-    assert_ok(kr_master_list(token, &list, &count, &err));
-    free(list);
-    return count;
-}
-
 /* --- one at a time ------------------------------------------------------------------------------
  */
 
@@ -122,12 +111,12 @@ static void leaves_a_half_made_key_alone(void **state)
              object.path);
     write_half(half, &object);
     token_reconnect();
-    keys = count_keys();
+    keys = check_count_keys(token);
     assert_int_equal(size_of(half), HALF);
 
     object.bytes[GENERATION]++;
     write_object(half, object.bytes, object.len);
-    assert_int_equal(count_keys(), keys + 1);
+    assert_int_equal(check_count_keys(token), keys + 1);
 
     write_half(half, &object);
     assert_int_equal(check_pkcs11_tool(&f, "--list-objects"), 0);
@@ -165,7 +154,7 @@ static void spoil_newest(void)
 static void makes_a_spoiled_key_anew(void **state)
 {
     const uint64_t made = mock_calls("C_GenerateKey");
-    const size_t keys = count_keys();
+    const size_t keys = check_count_keys(token);
     struct making making = {0};
     struct kr_error err = KR_ERROR_INIT;
     uint64_t before;
@@ -182,7 +171,7 @@ static void makes_a_spoiled_key_anew(void **state)
     pthread_join(maker, NULL);
     assert_int_equal(making.status, KR_OK);
     assert_int_equal(mock_calls("C_GenerateKey") - made, 2);
-    assert_int_equal(count_keys(), keys + 1);
+    assert_int_equal(check_count_keys(token), keys + 1);
     assert_ok(kr_master_find(token, &making.info.id, &making.info, &err));
 }
 

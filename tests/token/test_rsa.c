@@ -51,17 +51,6 @@ static void tool_for_master(const char *arguments)
     tool(command);
 }
 
-static size_t count_keys(void)
-{
-    struct kr_error err = KR_ERROR_INIT;
-    struct kr_master_info *list = NULL;
-    size_t count;
-
-    assert_ok(kr_master_list(token, &list, &count, &err));
-    free(list);
-    return count;
-}
-
 /* --- the key ------------------------------------------------------------------------------------
  */
 
@@ -71,7 +60,7 @@ static void comes_after_aes(void **state)
     struct kr_error err = KR_ERROR_INIT;
     enum kr_wrap_mechanism mechanism;
     struct kr_master_info info;
-    size_t before = count_keys();
+    size_t before = check_count_keys(token);
 
     (void)state;
     mock_rules("fail C_GenerateKey 0x%lx\nfail C_GenerateKeyPair 0x%lx 1 1\n",
@@ -83,7 +72,7 @@ static void comes_after_aes(void **state)
     assert_true(info.never_extractable && info.always_sensitive && info.local);
     assert_true(info.can_decrypt && info.can_sign);
     assert_false(info.can_encrypt || info.can_wrap || info.can_unwrap || info.always_authenticate);
-    assert_int_equal(count_keys(), before + 1);
+    assert_int_equal(check_count_keys(token), before + 1);
     assert_ok(kr_master_prove(token, &info.id, KR_WRAP_AUTO, &mechanism, &err));
     assert_int_equal(mechanism, KR_WRAP_RSA_SHA1); /* SoftHSM2 knows no other hash */
     assert_int_equal(kr_master_prove(token, &info.id, KR_WRAP_AES_GCM, &mechanism, &err),
@@ -113,7 +102,7 @@ static void stays_only_when_it_serves(void **state)
 {
     struct kr_error err = KR_ERROR_INIT;
     struct kr_master_info info;
-    size_t before = count_keys();
+    size_t before = check_count_keys(token);
     uint64_t destroyed = mock_calls("C_DestroyObject");
 
     (void)state;
@@ -124,7 +113,7 @@ static void stays_only_when_it_serves(void **state)
     assert_error(&err, KR_REFUSED, "C_SignInit (SHA256-RSA-PKCS) failed: CKR_MECHANISM_INVALID",
                  "doctor");
     assert_int_equal(mock_calls("C_DestroyObject") - destroyed, 4);
-    assert_int_equal(count_keys(), before);
+    assert_int_equal(check_count_keys(token), before);
 }
 
 struct pair {
@@ -183,7 +172,7 @@ static void refuses_unsafe_keys(void **state)
     uint8_t key[KR_SEALING_KEY_BYTES] = {0}, wrapped[KR_WRAPPED_MAX];
     struct kr_error err = KR_ERROR_INIT;
     struct kr_token_info info;
-    size_t len, before = count_keys();
+    size_t len, before = check_count_keys(token);
 
     (void)state;
     assert_ok(kr_token_get_info(token, &info, &err));
@@ -199,7 +188,7 @@ static void refuses_unsafe_keys(void **state)
                          KR_REFUSED);
         assert_error(&err, KR_REFUSED, cases[i].reason, "master create");
     }
-    assert_int_equal(count_keys(), before); /* other programs' keys */
+    assert_int_equal(check_count_keys(token), before); /* other programs' keys */
 }
 
 static void adopts_keys_of_pkcs11_tool(void **state)

@@ -501,7 +501,8 @@ static void killed_writers_leave_a_chain(void **state)
 static char sent[2][2048];
 static int sent_count;
 
-static void keep(int priority, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void keep(int priority, const char *format,
+                                                       va_list args)
 {
     assert_int_equal(priority, LOG_AUTHPRIV | LOG_NOTICE);
     vsnprintf(sent[sent_count++ % 2], sizeof(sent[0]), format, args);
