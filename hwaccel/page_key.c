@@ -15,7 +15,7 @@
 
 #include "base/secret.h"
 
-enum { SETS = 512, WAYS = 4, LOCKS = 32, GIVEN_MAX = 32 };
+enum { WAYS = 4, SETS = KR_PAGE_KEYS_MAX / WAYS, LOCKS = 32, GIVEN_MAX = 32 };
 
 static const char label[] = "p11keyring page key";
 enum { LABEL = sizeof(label) - 1, INFO = LABEL + 8 };

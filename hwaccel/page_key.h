@@ -9,7 +9,7 @@
  *                info: "p11keyring page key", id and version of the data key as 4 bytes each,
  * big-endian)
  *
- * of 32 bytes. What was derived is kept, for the whole process: at most a few thousand keys, in
+ * of 32 bytes. What was derived is kept, for the whole process: up to KR_PAGE_KEYS_MAX keys, in
  * secret memory. Threads meet here only for a key that their own pool (page_pool.h) does not have,
  * under one of many short locks.
  */
@@ -21,7 +21,7 @@
 
 #include "base/status.h"
 
-enum { KR_PAGE_KEY_BYTES = 32 };
+enum { KR_PAGE_KEY_BYTES = 32, KR_PAGE_KEYS_MAX = 2048 /* that are kept */ };
 
 /* Borrowed by the calls that take it. */
 struct kr_page_key {

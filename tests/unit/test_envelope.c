@@ -216,7 +216,16 @@ static void test_document_has_the_vectors(void **state)
                                           VECTOR_RSA_P,
                                           VECTOR_RSA_Q,
                                           VECTOR_RSA_SHA256_WRAPPED,
-                                          VECTOR_RSA_SHA1_WRAPPED};
+                                          VECTOR_RSA_SHA1_WRAPPED,
+                                          VECTOR_PAGE_GIVEN,
+                                          VECTOR_PAGE_IV,
+                                          VECTOR_PAGE_TEXT,
+                                          VECTOR_PAGE_KEY,
+                                          VECTOR_PAGE_LOG_KEY,
+                                          VECTOR_PAGE_CBC,
+                                          VECTOR_PAGE_CBC_PADDED,
+                                          VECTOR_PAGE_CTR,
+                                          VECTOR_PAGE_GCM};
     char *document = read_document();
     for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++) {
         if (!strstr(document, vectors[i]))

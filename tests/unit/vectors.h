@@ -120,4 +120,18 @@
     "a8a9aaab6699feaec14e8438eaec0d588bf74e51e03dcb830622d4fb0497bc1de336eb9e8fb6fe23"             \
     "47d95149e5359cf3d028431900"
 #define VECTOR_MANIFEST_MAC "95a93be857b5b31a1bdd894aeaf27bd6268f748edb6a70b24ab90831acc744a3"
+#define VECTOR_PAGE_GIVEN "101112131415161718191a1b1c1d1e1f"
+#define VECTOR_PAGE_IV "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff"
+#define VECTOR_PAGE_TEXT                                                                           \
+    "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f4041424344"
+#define VECTOR_PAGE_KEY "d3c7508943261709f09d22b76f5a3676117bb419ff390031c8f3cc3ec187dc2d"
+#define VECTOR_PAGE_LOG_KEY "7e8964820f4403301add2789f0e4c04c40008dbe81b00228bd8f1a0167527718"
+#define VECTOR_PAGE_CBC "eec2500170710c6ebdfbcb064b03d93bba3eddfd71d245d4a8e3e61354e87df34dfe75e1a9"
+#define VECTOR_PAGE_CBC_PADDED                                                                     \
+    "eec2500170710c6ebdfbcb064b03d93bba3eddfd71d245d4a8e3e61354e87df3af3ed9d20c94784a"             \
+    "e580e25b35a6dd1f"
+#define VECTOR_PAGE_CTR "2d9e1581c957cb2c5b5e53b530443bf270457b35ab7cb5080333b41455cdfbb51f90518089"
+#define VECTOR_PAGE_GCM                                                                            \
+    "6fc27d9ac0b64744b2c1e88674654432511fa59d4c8c73584af6de1aa54d3ad1b2311f12d083b90a"             \
+    "cd6c8d2c8e2e470fac24831770"
 #endif
