@@ -273,11 +273,12 @@ was_felt() { # NAME SINCE INJECTED-BEFORE
             END { exit !n }' "$(faults_dir "$1")/log"
 }
 
-# False after a kill, or after MySQL's own rule; a server that ended otherwise is a failure.
+# False after a kill, or after MySQL's own rule, which may come before the kill; a server that ended
+# otherwise is a failure.
 server_lives() { # NAME KILLED
     if (($2)); then
         add_to "$1" kills 1
-        keep_log "$1"
+        may_have_ended "$1" || keep_log "$1"
     elif alive "$(server_pid "$1")"; then
         return
     elif may_have_ended "$1"; then
