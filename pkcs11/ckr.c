@@ -140,8 +140,8 @@ static const char *const class_hints[] = {
     [KR_TOKEN_UNAVAILABLE] =
         "check that the token is connected and its service runs; then: p11keyring doctor",
     [KR_AUTH] = "check the token's user PIN and the PIN source: p11keyring doctor",
-    [KR_INTEGRITY] = "the token takes what it was given for damaged: see what 'p11keyring doctor' "
-                     "finds, and restore the keystore from its backup if need be",
+    [KR_INTEGRITY] =
+        "see what 'p11keyring doctor' finds, and restore the keystore from its backup if need be",
     [KR_REFUSED] = "see what the token offers and allows: p11keyring doctor",
     [KR_INTERNAL] = "see the module's own log, and what 'p11keyring doctor' finds",
 };

@@ -481,6 +481,8 @@ static void add_stats(const struct kr_token *token, struct kr_token_stats *sum)
     sum->timeouts += stats.timeouts;
     sum->searches += stats.searches;
     sum->resident_operations += stats.resident_operations;
+    sum->evictions += stats.evictions;
+    sum->sessions += stats.sessions;
 }
 
 void kr_keyring_get_stats(const struct kr_keyring *keyring, struct kr_keyring_stats *ret)

@@ -124,6 +124,19 @@ static void set_audit(struct cli *cli, json_t *result)
     }
 }
 
+/* What this run needed of the tokens; servers have status variables for theirs. */
+static void set_sessions(const struct kr_keyring *keyring, json_t *result)
+{
+    struct kr_keyring_stats stats = {.keys = 0};
+
+    if (keyring)
+        kr_keyring_get_stats(keyring, &stats);
+    json_object_set_new(result, "token_sessions",
+                        keyring ? json_integer((json_int_t)stats.token.sessions) : json_null());
+    json_object_set_new(result, "token_evictions",
+                        keyring ? json_integer((json_int_t)stats.token.evictions) : json_null());
+}
+
 static void set_memory(json_t *result)
 {
     struct kr_secret_stats stats;
@@ -149,6 +162,8 @@ static enum kr_status print_status(const json_t *result, struct kr_error *err)
         {"token found", "token_found"},
         {"verified", "verified"},
         {"PIN guarded", "pin_guarded"},
+        {"token sessions", "token_sessions"},
+        {"sessions given up", "token_evictions"},
         {"audit log", "audit_log"},
         {"audit records", "audit_last"},
         {"locked memory", "memory_locked_bytes"},
@@ -192,6 +207,7 @@ enum kr_status cli_run_status(struct cli *cli, struct kr_error *err)
     set_audit(cli, result);
     KR_TRY(cli_report_tokens(cli, keyring, &tokens, err));
     json_object_set_new(result, "tokens", tokens);
+    set_sessions(keyring, result);
     set_memory(result);
     KR_TRY(set_keys(keystore, result, err));
     KR_TRY(set_secrets(keystore, result, err));

@@ -8,7 +8,7 @@
 
 /* One call's answer, in the buffer that the server gives: names and the values they point to. */
 struct answer {
-    struct st_mysql_show_var rows[12];
+    struct st_mysql_show_var rows[14];
     struct kr_keyring_stats keyring;
     struct kr_page_stats pages;
     char tokens[KR_TOKEN_STATES_TEXT];
@@ -28,12 +28,14 @@ static int show(MYSQL_THD thd, struct st_mysql_show_var *ret, void *buffer,
         kr_keyring_token_states(plugin.keyring, answer->tokens);
     }
     kr_page_get_stats(&answer->pages);
-    const struct st_mysql_show_var rows[12] = {
+    const struct st_mysql_show_var rows[14] = {
         {"keys", &answer->keyring.keys, SHOW_UINT},
         {"versions", &answer->keyring.versions, SHOW_UINT},
         {"unwraps", &answer->keyring.token.unwraps, SHOW_ULONGLONG},
         {"token_errors", &answer->keyring.token.errors, SHOW_ULONGLONG},
         {"token_timeouts", &answer->keyring.token.timeouts, SHOW_ULONGLONG},
+        {"token_sessions", &answer->keyring.token.sessions, SHOW_ULONGLONG},
+        {"token_evictions", &answer->keyring.token.evictions, SHOW_ULONGLONG},
         {"token_state", answer->keyring.token_up ? "up" : "down", SHOW_CHAR},
         {"start_cache", answer->keyring.from_start_cache ? "served" : "not served", SHOW_CHAR},
         {"tokens", answer->tokens, SHOW_CHAR},

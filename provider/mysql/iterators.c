@@ -128,7 +128,7 @@ struct mysql_keyring_status component_status = {.is_initialized = is_initialized
 /* --- keyring_component_metadata_query -----------------------------------------------------------
  */
 
-enum { ROWS_MAX = 20, VALUE_MAX = 1024 }; /* as much as the server's table shows */
+enum { ROWS_MAX = 23, VALUE_MAX = 1024 }; /* as much as the server's table shows */
 
 struct row {
     const char *key; /* static */
@@ -176,6 +176,9 @@ static void add_keyring(struct rows *rows, const struct component_keyring *use)
     kr_keyring_token_states(use->keyring, tokens);
     add(rows, "Token_states", "%s", tokens);
     add(rows, "Token_operations", "%llu", (unsigned long long)stats.token.resident_operations);
+    add(rows, "Token_sessions", "%llu", (unsigned long long)stats.token.sessions);
+    add(rows, "Token_evictions", "%llu", (unsigned long long)stats.token.evictions);
+    add(rows, "Audit_lost", "%llu", (unsigned long long)stats.audit.lost);
     add(rows, "Start_cache", "%s", stats.from_start_cache ? "served" : "not served");
     add(rows, "Keyring", "%s", use->config->keyring.name);
     add(rows, "Keystore", "%s", use->config->keyring.keystore);

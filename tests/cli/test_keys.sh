@@ -138,6 +138,7 @@ status_counts_first() {
     equal "true true false nobody 0" \
         "$(json '"\(.verified) \(.token_found) \(.pin_guarded) \(.keystore_owner) \(.memory_unlocked_bytes)"')" \
         "status"
+    equal "1 0" "$(json '"\(.token_sessions) \(.token_evictions)"')" "sessions"
     ((1 <= $(json .memory_locked_bytes))) || die "nothing is locked"
 }
 

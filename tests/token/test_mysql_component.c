@@ -353,6 +353,9 @@ static void test_token_mode_is_for_mysqld(void **state)
     assert_int_equal(host.generator->generate(SEQUENCE, NULL, "AES", 16), 0);
     assert_int_equal(host.generator->generate(SEQUENCE "_new", NULL, "AES", 32), 0);
     assert_string_equal(mysql_host_row("Keys"), "5");
+    assert_string_equal(mysql_host_row("Token_sessions"), "1");
+    assert_string_equal(mysql_host_row("Token_evictions"), "0");
+    assert_string_equal(mysql_host_row("Audit_lost"), "0");
     assert_string_equal(mysql_host_row("Token_resident_keys"), "0");
     assert_non_null(strstr(mysql_host_row("OpenSSL_provider"), "not done by the p11keyring"));
 }
