@@ -8,6 +8,7 @@
 
 struct named_step {
     const char *event; /* in the audit log */
+    const char *done;  /* what then was done to the key, in words */
     kr_change_step step;
     void *context;
 };
@@ -19,18 +20,34 @@ static enum kr_status run_named(struct kr_change *change, void *context, struct 
     return named->step(change, named->context, err);
 }
 
-static enum kr_status run_locked(struct kr_keyring *keyring, const char *id,
-                                 struct named_step *named, struct kr_error *err)
+/* Takes over what is committed: a failure must not read as if nothing had been done. */
+static enum kr_status take_over(struct kr_keyring *keyring, const char *id,
+                                const struct named_step *named, struct kr_error *err)
 {
-    KR_TRY(kr_change_run(keyring, KR_NS_MARIADB, id, "", run_named, named, err));
-    return kr_keyring_refresh_locked(keyring, err);
+    if (kr_keyring_refresh_locked(keyring, err) == KR_OK)
+        return KR_OK;
+    kr_error_context(err, "key %s was %s and is in the keystore, but it cannot be opened now", id,
+                     named->done);
+    kr_hint(err,
+            "do not repeat the command; see 'p11keyring doctor', and then 'p11keyring key "
+            "show %s'",
+            id);
+    return err->status;
 }
 
-/* Runs `step` with the keyring locked, then takes the result over. */
-static enum kr_status make_change(struct kr_keyring *keyring, const char *event, uint32_t id,
-                                  kr_change_step step, void *context, struct kr_error *err)
+static enum kr_status run_locked(struct kr_keyring *keyring, const char *id,
+                                 struct named_step *named, struct kr_audit_event *event,
+                                 struct kr_error *err)
 {
-    struct named_step named = {event, step, context};
+    KR_TRY(kr_change_run(keyring, KR_NS_MARIADB, id, "", run_named, named, err));
+    event->name = "keyring-refresh";
+    return take_over(keyring, id, named, err);
+}
+
+/* Runs the step with the keyring locked, then takes the result over. */
+static enum kr_status make_change(struct kr_keyring *keyring, struct named_step *named, uint32_t id,
+                                  struct kr_error *err)
+{
     if (id == 0) {
         kr_fail(err, KR_USAGE, "0 is no key id");
         kr_hint(err, "key ids are 1 to 4294967295");
@@ -38,19 +55,19 @@ static enum kr_status make_change(struct kr_keyring *keyring, const char *event,
     }
     char text[12];
     snprintf(text, sizeof(text), "%u", id);
-    const struct kr_audit_event audit = {.name = event, .ns = KR_NS_MARIADB, .id = text};
+    struct kr_audit_event event = {.name = named->event, .ns = KR_NS_MARIADB, .id = text};
     KR_TRY(kr_keyring_lock(keyring, err));
-    enum kr_status status = run_locked(keyring, text, &named, err);
+    enum kr_status status = run_locked(keyring, text, named, &event, err);
     kr_keyring_unlock(keyring);
     if (status != KR_OK)
-        kr_audit_end(keyring->audit, &audit, err);
+        kr_audit_end(keyring->audit, &event, err);
     return status;
 }
 
 /* --- a new version ---------------------------------------------------------------------------- */
 
 struct new_version {
-    const char *event;
+    const char *event, *done;
     enum kr_cipher cipher;
     const uint8_t *import; /* NULL: random */
     size_t len;
@@ -97,7 +114,8 @@ static enum kr_status new_version(struct kr_keyring *keyring, uint32_t id, struc
 {
     if (!kr_cipher_name(new->cipher))
         return kr_fail(err, KR_USAGE, "unknown cipher number %d", (int)new->cipher);
-    KR_TRY(make_change(keyring, new->event, id, add_version, new, err));
+    struct named_step named = {new->event, new->done, add_version, new};
+    KR_TRY(make_change(keyring, &named, id, err));
     *ret_version = new->version;
     return KR_OK;
 }
@@ -123,6 +141,7 @@ enum kr_status kr_keyring_create_key(struct kr_keyring *keyring, uint32_t id, en
     size_t len = import ? import_len : 32;
     KR_TRY(check_length(cipher, len, err));
     struct new_version new = {.event = import ? "key-import" : "key-create",
+                              .done = import ? "imported" : "made",
                               .cipher = cipher,
                               .import = import,
                               .len = len,
@@ -134,6 +153,7 @@ enum kr_status kr_keyring_rotate_key(struct kr_keyring *keyring, uint32_t id, en
                                      uint32_t *ret_version, struct kr_error *err)
 {
     struct new_version new = {.event = "key-rotate",
+                              .done = "rotated",
                               .cipher = cipher,
                               .len = 32,
                               .step = keyring->rotation_step,
@@ -189,6 +209,7 @@ static enum kr_status set_disabled(struct kr_change *change, void *context, stru
 enum kr_status kr_keyring_set_disabled(struct kr_keyring *keyring, uint32_t id, bool disabled,
                                        struct kr_error *err)
 {
-    return make_change(keyring, disabled ? "key-disable" : "key-enable", id, set_disabled,
-                       &disabled, err);
+    struct named_step named = {disabled ? "key-disable" : "key-enable",
+                               disabled ? "disabled" : "enabled", set_disabled, &disabled};
+    return make_change(keyring, &named, id, err);
 }

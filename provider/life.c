@@ -2,6 +2,7 @@
 /* New master keys, and envelopes brought up to date with them. */
 #include "provider/life.h"
 
+#include "base/clock.h"
 #include "provider/change.h"
 #include "provider/master_make.h"
 #include "provider/rewrap.h"
@@ -9,6 +10,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+
+enum { RETRIES = 3, RETRY_WAIT_MS = 3000 };
 
 struct life {
     const char *event; /* in the audit log */
@@ -19,7 +22,9 @@ struct life {
     uint64_t masters_version;               /* the master keys that `state` is about */
     struct kr_token *makers[KR_TOKENS_MAX]; /* get a new master key, in place of what they have */
     size_t maker_count;
-    struct kr_token *alone; /* of all other tokens the master keys become old; NULL: no such */
+    struct kr_token *alone;     /* of all other tokens the master keys become old; NULL: no such */
+    bool served[KR_TOKENS_MAX]; /* the keyring's tokens, when the run began */
+    uint64_t failures;          /* theirs, until then */
 };
 
 /* --- what there is ---------------------------------------------------------------------------- */
@@ -205,7 +210,7 @@ static enum kr_status change_masters(struct life *life, struct kr_error *err)
 
 /* --- envelopes -------------------------------------------------------------------------------- */
 
-static enum kr_status rewrap(struct life *life, struct kr_error *err)
+static enum kr_status rewrap_once(struct life *life, struct kr_error *err)
 {
     struct kr_life_result *result = life->result;
     struct kr_rewrap_options options = {.threads = life->keyring->sessions,
@@ -213,10 +218,52 @@ static enum kr_status rewrap(struct life *life, struct kr_error *err)
                                         .context = life->options->context};
     struct kr_rewrap_result rewrapped;
     enum kr_status status = kr_rewrap(life->keyring, &options, &rewrapped, err);
-    result->rewrapped = rewrapped.rewrapped;
+    result->rewrapped += rewrapped.rewrapped;
     result->waiting = rewrapped.waiting;
     result->interrupted = rewrapped.interrupted;
     return status;
+}
+
+/* Failures of the tokens that served when the run began. */
+static uint64_t count_failures(const struct life *life)
+{
+    uint64_t failures = 0;
+    for (size_t i = 0; i < life->keyring->tokens.count; i++) {
+        struct kr_token_stats stats;
+        kr_token_get_stats(life->keyring->tokens.at[i], &stats);
+        failures += life->served[i] ? stats.errors : 0;
+    }
+    return failures;
+}
+
+/* False when one of them stays away. */
+static bool wait_for_tokens(const struct life *life)
+{
+    const uint64_t until = kr_now_ms() + RETRY_WAIT_MS;
+    for (size_t i = 0; i < life->keyring->tokens.count; i++) {
+        while (life->served[i] && !kr_token_worth_trying(life->keyring->tokens.at[i])) {
+            if (kr_now_ms() >= until)
+                return false;
+            nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
+        }
+    }
+    return true;
+}
+
+/* A token is left alone for a moment after it failed, if only to keep an anchor: what waits because
+ * of that need not wait for another run. */
+static enum kr_status rewrap(struct life *life, struct kr_error *err)
+{
+    uint64_t known = life->failures;
+    KR_TRY(rewrap_once(life, err));
+    for (unsigned i = 0; i < RETRIES && life->result->waiting > 0; i++) {
+        uint64_t failures = count_failures(life);
+        if (life->result->interrupted || failures == known || !wait_for_tokens(life))
+            break;
+        known = failures;
+        KR_TRY(rewrap_once(life, err));
+    }
+    return KR_OK;
 }
 
 /* `decide` fills in what is to be done, and may find that an earlier run is to be completed. It
@@ -242,6 +289,9 @@ static enum kr_status run(struct kr_keyring *keyring, const char *event,
     struct life life = {.event = event, .keyring = keyring, .options = options, .result = ret};
     const struct kr_audit_event failed = {.name = event, .token = options->token};
     *ret = (struct kr_life_result){0};
+    for (size_t i = 0; i < keyring->tokens.count; i++)
+        life.served[i] = kr_token_is_up(keyring->tokens.at[i]);
+    life.failures = count_failures(&life);
     enum kr_status status = begin(&life, decide, err);
     if (status != KR_OK && !options->dry_run)
         kr_audit_end(keyring->audit, &failed, err);

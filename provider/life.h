@@ -30,7 +30,8 @@ struct kr_life_result {
     bool resumed;       /* an earlier run was completed, nothing new was begun */
     uint64_t envelopes; /* all there are, with the manifest key's */
     uint64_t rewrapped; /* with dry_run: to be wrapped anew */
-    uint64_t waiting;   /* not up to date, because a token that is needed for that is away */
+    uint64_t waiting;   /* not up to date, because a token that is needed for that is away: also
+                           after some seconds, if it served when the run began */
     bool interrupted;   /* by the progress function: call it again */
 };
 

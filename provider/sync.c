@@ -62,6 +62,7 @@ static enum kr_status step(struct kr_sync *sync, struct kr_keyring *keyring, str
     if (status == KR_CONFIG)
         return give_up(sync, err);
     KR_TRY(status);
+    sync->tokens &= tokens_up(&keyring->tokens); /* one that failed just now is to come up again */
     say(sync, keyring, &result);
     if (result.left == 0 || result.rewrapped == 0)
         sync->not_before = 0;

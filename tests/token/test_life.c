@@ -178,6 +178,33 @@ static void test_interrupted_rotation_is_completed_first(void **state)
     assert_true(life_digest(&f, 1) == before);
 }
 
+/* A write of an anchor that fails makes the token look as if it were away: for a moment only. */
+static void test_a_failed_anchor_leaves_nothing_waiting(void **state)
+{
+    static const struct {
+        const char *rules, *tokens;
+    } cases[] = {
+        /* The second is that of the new master keys, the first belongs to what is tried before. */
+        {"fail C_CreateObject 0x31 2 1", "one"},
+        {"fail C_CreateObject 0x30 2 5", "one"},
+        {"token two\nfail C_CreateObject 0x31 2 1", "one two"},
+    };
+    (void)state;
+    keyring_fixture_add_versions(&f, 1, 20);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        life_configure(&f, cases[i].tokens, 4);
+        if (strchr(cases[i].tokens, ' '))
+            must_act(kr_keyring_add_token, "two");
+        assert_int_equal(life_outdated(&f), 0); /* and the anchors are as they should be */
+        mock_rules("%s", cases[i].rules);
+        struct kr_life_result result = must_act(kr_keyring_rotate_masters, NULL);
+        assert_true(mock_calls("C_CreateObject") >= 2);
+        mock_rules("%s", "");
+        assert_int_equal(result.waiting, 0);
+        assert_int_equal(life_outdated(&f), 0);
+    }
+}
+
 static void test_failed_rotation_leaves_nothing(void **state)
 {
     (void)state;
@@ -455,6 +482,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_rotation_wraps_everything_anew, up, down),
         cmocka_unit_test_setup_teardown(test_interrupted_rotation_is_completed_first, up, down),
+        cmocka_unit_test_setup_teardown(test_a_failed_anchor_leaves_nothing_waiting, up, down),
         cmocka_unit_test_setup_teardown(test_failed_rotation_leaves_nothing, up, down),
         cmocka_unit_test_setup_teardown(test_servers_go_on_during_a_rotation, up, down),
         cmocka_unit_test_setup_teardown(test_a_token_is_added, up, down),

@@ -343,8 +343,6 @@ static void one_token_that_remembers_is_enough(void **state)
     open_fails(KR_INTEGRITY, "is older than token 'second' remembers", "keyring accept");
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, up, down)
-
 /* A token that fails to unwrap, and not at once again, is taken for one with another master key:
  * that must pass by itself. */
 static void a_token_in_trouble_comes_round(void **state)
@@ -362,6 +360,30 @@ static void a_token_in_trouble_comes_round(void **state)
     wait_until_created(2);
 }
 
+/* What fails after the commit is no reason to think that there is no key. */
+static void a_key_that_was_made_is_told(void **state)
+{
+    (void)state;
+    struct kr_error err = KR_ERROR_INIT;
+    uint32_t version;
+    server = keyring_fixture_open(&f);
+    create_in(server, 1);
+    uint64_t before = mock_calls("C_Decrypt");
+    create_in(server, 2);
+    mock_rules("fail C_Decrypt 0x30 %lu\n", (unsigned long)(mock_calls("C_Decrypt") - before));
+    assert_int_equal(kr_keyring_create_key(server, 3, KR_CIPHER_AES_CBC, NULL, 0, &version, &err),
+                     KR_TOKEN_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "CKR_DEVICE_ERROR"));
+    assert_error(&err, KR_TOKEN_UNAVAILABLE, "key 3 was made", "do not repeat");
+    assert_int_equal(kr_keyring_latest(server, 3), 0);
+    all_back();
+    assert_int_equal(kr_keyring_ensure_key(server, 3, KR_CIPHER_AES_CBC, &version, &err), KR_OK);
+    assert_int_equal(version, 1);
+    assert_int_equal(readable(), 3);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, up, down)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -377,6 +399,7 @@ int main(void)
         TEST(a_token_with_copies_of_the_keys_serves),
         TEST(one_token_that_remembers_is_enough),
         TEST(a_token_in_trouble_comes_round),
+        TEST(a_key_that_was_made_is_told),
     };
     return cmocka_run_group_tests(tests, group_up, group_down);
 }
