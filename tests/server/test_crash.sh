@@ -74,7 +74,7 @@ killed_during_rotation() {
     done
 }
 
-for cipher in aes-cbc aes-ctr; do
+for cipher in aes-cbc aes-ctr aes256-cbc aes256-ctr; do
     check "$cipher: a server with encrypted tables" server_with_tables "$cipher"
     check "$cipher: kill -9 under load, $CRASHES times: redo recovery, no committed row lost" \
         killed_under_load

@@ -117,10 +117,13 @@ binlog_readable_through_the_server() { # NAME
 }
 
 check "a marker is found in every kind of file without encryption" the_search_finds_it
-check "aes-cbc: the marker is in no file" nothing_readable cbc aes-cbc on
-check "aes-cbc: all there after a restart, every tablespace encrypted" same_after_restart cbc
-check "aes-cbc: mariadb-binlog -R reads the binary log" binlog_readable_through_the_server cbc
-check "aes-ctr, FORCE: the marker is in no file" nothing_readable ctr aes-ctr force
-check "aes-ctr, FORCE: all there after a restart" same_after_restart ctr
-check "aes-ctr, FORCE: mariadb-binlog -R reads the binary log" binlog_readable_through_the_server ctr
+for case in "aes-cbc on" "aes-ctr force" "aes256-cbc force" "aes256-ctr on"; do
+    read -r cipher word <<<"$case"
+    check "$cipher, $word: the marker is in no file" nothing_readable "$cipher" "$cipher" "$word"
+    check "$cipher, $word: all there after a restart, every tablespace encrypted" \
+        same_after_restart "$cipher"
+    check "$cipher, $word: mariadb-binlog -R reads the binary log" \
+        binlog_readable_through_the_server "$cipher"
+    server_stop "$cipher"
+done
 finish
