@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* Many pages under one key. */
+#include "hwaccel/pages.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/core_names.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/params.h>
+
+#include "base/secret.h"
+#include "hwaccel/lockstep.h"
+
+enum { BLOCK = 16, LEN_MAX = 1 << 30 };
+
+/* With fewer lanes than this, plain CBC is as fast. */
+enum { LANES_WORTH_IT = 4 };
+
+struct kr_pages {
+    struct kr_lockstep lockstep;
+    bool cbc, in_lockstep, failed;     /* after a failure nothing is known of the contexts */
+    EVP_CIPHER_CTX *encrypt, *decrypt; /* CTR: decrypt is NULL */
+    EVP_CIPHER_CTX *ecb;               /* CBC: for lockstep and for last partial blocks */
+    size_t blocks_left[KR_LANES];
+    uint8_t chain[BLOCK]; /* of `decrypt` */
+};
+
+/* --- one key's contexts
+ * --------------------------------------------------------------------------- */
+
+static bool pad_off(EVP_CIPHER_CTX *ctx)
+{
+    unsigned off = 0;
+    OSSL_PARAM params[] = {OSSL_PARAM_construct_uint(OSSL_CIPHER_PARAM_PADDING, &off),
+                           OSSL_PARAM_construct_end()};
+    return EVP_CIPHER_CTX_set_params(ctx, params);
+}
+
+static EVP_CIPHER_CTX *open_mode(const char *mode, const uint8_t *key, size_t key_len, bool encrypt)
+{
+    static const uint8_t no_iv[BLOCK];
+    char name[16];
+    snprintf(name, sizeof(name), "AES-%zu-%s", key_len * 8, mode);
+    EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, name, NULL);
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    bool ok =
+        cipher && ctx && EVP_CipherInit_ex(ctx, cipher, NULL, key, no_iv, encrypt) && pad_off(ctx);
+    EVP_CIPHER_free(cipher); /* the context holds it */
+    if (ok)
+        return ctx;
+    EVP_CIPHER_CTX_free(ctx);
+    return NULL;
+}
+
+static bool open_contexts(struct kr_pages *p, const uint8_t *key, size_t key_len)
+{
+    if (!p->cbc)
+        return (p->encrypt = open_mode("CTR", key, key_len, true));
+    return (p->encrypt = open_mode("CBC", key, key_len, true)) &&
+           (p->decrypt = open_mode("CBC", key, key_len, false)) &&
+           (p->ecb = open_mode("ECB", key, key_len, true));
+}
+
+enum kr_status kr_pages_new(enum kr_cipher cipher, const uint8_t *key, size_t key_len,
+                            struct kr_pages **ret, struct kr_error *err)
+{
+    if (!kr_cipher_name(cipher) || !kr_cipher_takes(cipher, key_len))
+        return kr_fail(err, KR_USAGE, "a key of %zu bytes is not for page cipher %d", key_len,
+                       (int)cipher);
+    struct kr_pages *p = aligned_alloc(_Alignof(struct kr_pages), sizeof(*p));
+    if (!p)
+        return kr_fail_memory(err);
+    memset(p, 0, sizeof(*p));
+    p->cbc = kr_cipher_base(cipher) == KR_CIPHER_AES_CBC;
+    p->in_lockstep = p->cbc && kr_lockstep_state() == KR_LOCKSTEP_ON;
+    if (!open_contexts(p, key, key_len)) {
+        ERR_clear_error();
+        kr_pages_free(p);
+        return kr_fail(err, KR_INTERNAL, "OpenSSL has no AES-%zu for pages", key_len * 8);
+    }
+    *ret = p;
+    return KR_OK;
+}
+
+void kr_pages_free(struct kr_pages *pages)
+{
+    if (!pages)
+        return;
+    EVP_CIPHER_CTX_free(pages->encrypt);
+    EVP_CIPHER_CTX_free(pages->decrypt);
+    EVP_CIPHER_CTX_free(pages->ecb);
+    kr_wipe(pages, sizeof(*pages));
+    free(pages);
+}
+
+void kr_pages_cleanup(struct kr_pages **pages)
+{
+    kr_pages_free(*pages);
+}
+
+/* --- one page
+ * ------------------------------------------------------------------------------------- */
+
+static size_t whole_blocks(const struct kr_page_job *job)
+{
+    return job->len / BLOCK * BLOCK;
+}
+
+static void xor_bytes(uint8_t *dst, const uint8_t *src, const uint8_t *mask, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        dst[i] = src[i] ^ mask[i];
+}
+
+static bool crypt_ctr(struct kr_pages *p, const struct kr_page_job *job)
+{
+    int out;
+    return EVP_EncryptInit_ex(p->encrypt, NULL, NULL, NULL, job->iv) &&
+           EVP_EncryptUpdate(p->encrypt, job->dst, &out, job->src, (int)job->len);
+}
+
+static bool encrypt_cbc(struct kr_pages *p, const uint8_t *src, uint8_t *dst, size_t len,
+                        const uint8_t *iv)
+{
+    int out;
+    return EVP_EncryptInit_ex(p->encrypt, NULL, NULL, NULL, iv) &&
+           EVP_EncryptUpdate(p->encrypt, dst, &out, src, (int)len);
+}
+
+/* EVP does not hear of the iv, see kr_page_pool_take(). */
+static bool decrypt_cbc(struct kr_pages *p, const struct kr_page_job *job)
+{
+    size_t len = whole_blocks(job);
+    uint8_t last[BLOCK];
+    int out;
+    if (len == 0)
+        return true;
+    memcpy(last, job->src + len - BLOCK, BLOCK); /* dst may be src */
+    if (!EVP_DecryptUpdate(p->decrypt, job->dst, &out, job->src, (int)len))
+        return false;
+    xor_bytes(job->dst, job->dst, p->chain, BLOCK);
+    xor_bytes(job->dst, job->dst, job->iv, BLOCK);
+    memcpy(p->chain, last, BLOCK);
+    return true;
+}
+
+/* --- last partial blocks
+ * -------------------------------------------------------------------------- */
+
+static bool crypt_tail(struct kr_pages *p, const struct kr_page_job *job)
+{
+    size_t whole = whole_blocks(job);
+    uint8_t mask[BLOCK];
+    int out;
+    if (whole == job->len)
+        return true;
+    if (!EVP_EncryptUpdate(p->ecb, mask, &out, job->iv, BLOCK))
+        return false;
+    xor_bytes(job->dst + whole, job->src + whole, mask, job->len - whole);
+    return true;
+}
+
+/* --- many pages
+ * ----------------------------------------------------------------------------------- */
+
+/* The jobs not begun yet, and the lanes at work. */
+struct queue {
+    const struct kr_page_job *next, *end;
+    unsigned lanes;
+};
+
+static void fill_lanes(struct kr_pages *p, struct queue *queue)
+{
+    for (; queue->next < queue->end && queue->lanes < KR_LANES; queue->next++) {
+        const struct kr_page_job *job = queue->next;
+        if (job->len < BLOCK)
+            continue;
+        unsigned lane = queue->lanes++;
+        p->lockstep.src[lane] = job->src;
+        p->lockstep.dst[lane] = job->dst;
+        memcpy(p->lockstep.chain[lane], job->iv, BLOCK);
+        p->blocks_left[lane] = job->len / BLOCK;
+    }
+}
+
+/* The last lane takes the place of one that is done. */
+static void drop_lanes_done(struct kr_pages *p, struct queue *queue)
+{
+    struct kr_lockstep *l = &p->lockstep;
+    for (unsigned lane = 0; lane < queue->lanes;) {
+        if (p->blocks_left[lane] > 0) {
+            lane++;
+            continue;
+        }
+        unsigned last = --queue->lanes;
+        if (lane == last)
+            break;
+        l->src[lane] = l->src[last];
+        l->dst[lane] = l->dst[last];
+        memcpy(l->chain[lane], l->chain[last], BLOCK);
+        p->blocks_left[lane] = p->blocks_left[last];
+    }
+}
+
+static bool run_lanes(struct kr_pages *p, struct queue *queue)
+{
+    size_t blocks = SIZE_MAX;
+    for (unsigned lane = 0; lane < queue->lanes; lane++)
+        blocks = p->blocks_left[lane] < blocks ? p->blocks_left[lane] : blocks;
+    if (!kr_lockstep_run(&p->lockstep, p->ecb, queue->lanes, blocks))
+        return false;
+    for (unsigned lane = 0; lane < queue->lanes; lane++)
+        p->blocks_left[lane] -= blocks;
+    drop_lanes_done(p, queue);
+    return true;
+}
+
+static bool finish_lane(struct kr_pages *p, unsigned lane)
+{
+    struct kr_lockstep *l = &p->lockstep;
+    return encrypt_cbc(p, l->src[lane], l->dst[lane], p->blocks_left[lane] * BLOCK, l->chain[lane]);
+}
+
+static bool encrypt_many(struct kr_pages *p, const struct kr_page_job *jobs, size_t count)
+{
+    struct queue queue = {jobs, jobs + count, 0};
+    fill_lanes(p, &queue);
+    while (queue.lanes >= LANES_WORTH_IT) {
+        if (!run_lanes(p, &queue))
+            return false;
+        fill_lanes(p, &queue);
+    }
+    for (unsigned lane = 0; lane < queue.lanes; lane++)
+        if (!finish_lane(p, lane))
+            return false;
+    return true;
+}
+
+static bool encrypt_each(struct kr_pages *p, const struct kr_page_job *jobs, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!encrypt_cbc(p, jobs[i].src, jobs[i].dst, whole_blocks(&jobs[i]), jobs[i].iv))
+            return false;
+    return true;
+}
+
+static bool decrypt_each(struct kr_pages *p, const struct kr_page_job *jobs, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!decrypt_cbc(p, &jobs[i]))
+            return false;
+    return true;
+}
+
+static bool crypt_ctr_each(struct kr_pages *p, const struct kr_page_job *jobs, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!crypt_ctr(p, &jobs[i]))
+            return false;
+    return true;
+}
+
+static bool crypt_tails(struct kr_pages *p, const struct kr_page_job *jobs, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!crypt_tail(p, &jobs[i]))
+            return false;
+    return true;
+}
+
+static bool lengths_are_good(const struct kr_page_job *jobs, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (jobs[i].len > LEN_MAX)
+            return false;
+    return true;
+}
+
+static enum kr_status result(struct kr_pages *p, bool ok)
+{
+    if (ok)
+        return KR_OK;
+    p->failed = true;
+    ERR_clear_error(); /* a server's TLS code would trip over what EVP left there */
+    return KR_INTERNAL;
+}
+
+enum kr_status kr_pages_encrypt(struct kr_pages *pages, const struct kr_page_job *jobs,
+                                size_t count)
+{
+    if (!lengths_are_good(jobs, count))
+        return KR_USAGE;
+    if (pages->failed)
+        return KR_INTERNAL;
+    if (!pages->cbc)
+        return result(pages, crypt_ctr_each(pages, jobs, count));
+    return result(pages,
+                  crypt_tails(pages, jobs, count) &&
+                      (pages->in_lockstep ? encrypt_many : encrypt_each)(pages, jobs, count));
+}
+
+enum kr_status kr_pages_decrypt(struct kr_pages *pages, const struct kr_page_job *jobs,
+                                size_t count)
+{
+    if (!lengths_are_good(jobs, count))
+        return KR_USAGE;
+    if (pages->failed)
+        return KR_INTERNAL;
+    if (!pages->cbc)
+        return result(pages, crypt_ctr_each(pages, jobs, count));
+    return result(pages, crypt_tails(pages, jobs, count) && decrypt_each(pages, jobs, count));
+}
