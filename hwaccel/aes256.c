@@ -75,3 +75,18 @@ enum kr_status kr_aes256_run(const struct kr_aes256 *aes, const uint8_t *in, siz
     *ret_len = done;
     return KR_OK;
 }
+
+enum kr_status kr_aes256_blocks(const uint8_t key[32], const uint8_t *iv, bool encrypt,
+                                const uint8_t *in, size_t len, uint8_t *out, struct kr_error *err)
+{
+    const EVP_CIPHER *cipher = iv ? EVP_aes_256_cbc() : EVP_aes_256_ecb();
+    int done = 0;
+    if (len % BLOCK != 0 || len > INT_MAX)
+        return kr_fail(err, KR_USAGE, "AES-256 without padding takes whole blocks");
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    bool ok = ctx && EVP_CipherInit_ex2(ctx, cipher, key, iv, encrypt, NULL) &&
+              EVP_CIPHER_CTX_set_padding(ctx, 0) &&
+              EVP_CipherUpdate(ctx, out, &done, in, (int)len) && (size_t)done == len;
+    EVP_CIPHER_CTX_free(ctx);
+    return ok ? KR_OK : kr_fail(err, KR_INTERNAL, "AES-256 failed in libcrypto");
+}

@@ -31,4 +31,10 @@ struct kr_aes256 {
 KR_MUST_USE enum kr_status kr_aes256_run(const struct kr_aes256 *aes, const uint8_t *in, size_t len,
                                          uint8_t *out, size_t *ret_len, struct kr_error *err);
 
+/* Whole blocks under the key itself, without padding: ECB with `iv` NULL, else CBC. As MySQL wraps
+ * tablespace keys and the passwords of binary logs. `in` and `out` may be the same. */
+KR_MUST_USE enum kr_status kr_aes256_blocks(const uint8_t key[32], const uint8_t *iv, bool encrypt,
+                                            const uint8_t *in, size_t len, uint8_t *out,
+                                            struct kr_error *err);
+
 #endif

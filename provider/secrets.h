@@ -113,4 +113,12 @@ KR_MUST_USE enum kr_status kr_secrets_crypt(struct kr_secrets *secrets,
                                             const uint8_t *in, size_t len, uint8_t *out,
                                             struct kr_error *err);
 
+/* One operation under a master key by its name, wherever the key is: without padding, ECB with `iv`
+ * NULL, else CBC. For the admin tool, which reads files without a server; it needs no gate, since
+ * no handle is given out. A token-resident key serves in its own mode alone: KR_USAGE. */
+KR_MUST_USE enum kr_status kr_secrets_use(struct kr_secrets *secrets, const char *id,
+                                          const char *owner, bool encrypt, const uint8_t *iv,
+                                          const uint8_t *in, size_t len, uint8_t *out,
+                                          struct kr_error *err);
+
 #endif

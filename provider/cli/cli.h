@@ -40,6 +40,7 @@ enum cli_option {
     OPT_USER,
     OPT_SINCE,
     OPT_EVENT,
+    OPT_THREADS,
     OPT_COUNT
 };
 
@@ -192,6 +193,8 @@ struct cli_progress {
     enum { PROGRESS_NONE, PROGRESS_TERMINAL, PROGRESS_LINE, PROGRESS_JSON } how;
     uint64_t start, said; /* milliseconds */
     bool drawn;           /* a line of the terminal is begun */
+    const char *unit;     /* of what is counted, "envelopes" unless changed after begin */
+    uint64_t scale;       /* so many of what is counted are one unit; 1 unless changed */
 };
 /* KR_USAGE. */
 KR_MUST_USE enum kr_status cli_progress_begin(const struct cli *cli, struct cli_progress *ret,
@@ -291,6 +294,7 @@ enum kr_status cli_run_key_enable(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_keyring_accept(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_audit_show(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_audit_verify(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_inspect(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_status(struct cli *cli, struct kr_error *err);
 
 #endif

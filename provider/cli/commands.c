@@ -30,6 +30,7 @@ const struct cli_option_spec cli_options[OPT_COUNT] = {
     [OPT_SINCE] = {"since", 0, "TIME",
                    "records from this time on: 2026-01-31 or 2026-01-31T12:00:00Z"},
     [OPT_EVENT] = {"event", 0, "EVENT", "records of this event alone, for example key-rotate"},
+    [OPT_THREADS] = {"threads", 0, "N", "threads to work with (default: as many as processors)"},
     [OPT_USER] = {"user", 0, "USER", "the user that the server runs as"},
 };
 
@@ -84,6 +85,8 @@ const struct cli_command cli_commands[] = {
      CLI_BIT(OPT_SINCE) | CLI_BIT(OPT_EVENT), 0, CLI_MANY, cli_run_audit_show},
     {"audit", "verify", "[FILE]...", "check the audit log's chain, files oldest first", 0, 0,
      CLI_MANY, cli_run_audit_verify},
+    {"inspect", NULL, "FILE|DIR...", "say what files are, and which keys they need",
+     CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS), 1, CLI_MANY, cli_run_inspect},
     {"status", NULL, NULL, "show keystore, token and keys", 0, 0, 0, cli_run_status},
     {"completion", "bash", NULL, "print a completion script for bash", 0, 0, 0, cli_run_completion},
     {"version", NULL, NULL, "print the version", 0, 0, 0, cli_run_version},

@@ -34,7 +34,8 @@ enum kr_status cli_progress_begin(const struct cli *cli, struct cli_progress *re
                                   struct kr_error *err)
 {
     const char *how = cli->values[OPT_PROGRESS] ? cli->values[OPT_PROGRESS] : "auto";
-    struct cli_progress progress = {.how = PROGRESS_NONE, .start = kr_now_ms()};
+    struct cli_progress progress = {
+        .how = PROGRESS_NONE, .start = kr_now_ms(), .unit = "envelopes", .scale = 1};
 
     if (strcmp(how, "auto") == 0)
         progress.how = isatty(STDERR_FILENO) ? PROGRESS_TERMINAL : PROGRESS_LINE;
@@ -53,21 +54,24 @@ enum kr_status cli_progress_begin(const struct cli *cli, struct cli_progress *re
 static void say(struct cli_progress *progress, uint64_t done, uint64_t total)
 {
     double seconds = (double)(kr_now_ms() - progress->start) / 1000;
+    done /= progress->scale;
+    total /= progress->scale;
     double rate = seconds > 0 ? (double)done / seconds : 0;
     double left = rate > 0 ? (double)(total - done) / rate : 0;
     unsigned percent = total > 0 ? (unsigned)(100 * done / total) : 100;
 
     if (progress->how == PROGRESS_JSON) {
         fprintf(stderr,
-                "{\"schema\": \"p11keyring.progress/1\", \"done\": %llu, \"total\": %llu, "
-                "\"rate\": %.1f, \"seconds_left\": %.0f}\n",
-                (unsigned long long)done, (unsigned long long)total, rate, left);
+                "{\"schema\": \"p11keyring.progress/1\", \"unit\": \"%s\", \"done\": %llu, "
+                "\"total\": %llu, \"rate\": %.1f, \"seconds_left\": %.0f}\n",
+                progress->unit, (unsigned long long)done, (unsigned long long)total, rate, left);
         return;
     }
     progress->drawn = progress->how == PROGRESS_TERMINAL;
-    fprintf(stderr, "%s%llu of %llu envelopes (%u%%), %.0f/s, %.0f s left%s",
+    fprintf(stderr, "%s%llu of %llu %s (%u%%), %.0f/s, %.0f s left%s",
             progress->drawn ? "\r" : "p11keyring: note: ", (unsigned long long)done,
-            (unsigned long long)total, percent, rate, left, progress->drawn ? "\033[K" : "\n");
+            (unsigned long long)total, progress->unit, percent, rate, left,
+            progress->drawn ? "\033[K" : "\n");
 }
 
 bool cli_progress_step(uint64_t done, uint64_t total, void *context)

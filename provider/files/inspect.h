@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* Inspecting one file. */
+#ifndef P11K_FILES_INSPECT_H
+#define P11K_FILES_INSPECT_H
+
+#include "files/file.h"
+
+/* The report of an open file, and whether the keys it needs are here. The caller frees *ret. */
+KR_MUST_USE enum kr_status kr_file_inspect(struct kr_file *file, struct kr_file_report *ret,
+                                           struct kr_error *err);
+
+#endif

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* The names of keys from the keystore, their use by the keyring. */
+#include "files/keys.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "provider/secrets.h"
+
+/* A key that the keystore names: of MySQL's by its name, of MariaDB's by id and version. */
+struct known {
+    char *name; /* NULL: MariaDB's */
+    uint32_t id, version;
+};
+
+struct kr_file_keys {
+    const struct kr_config *config;
+    pthread_mutex_t lock; /* of everything below */
+    struct known *known;  /* in the order of by_key() */
+    size_t known_count;
+    bool listed, opened;
+    enum kr_status open_status;
+    struct kr_error list_error, open_error;
+    struct kr_keyring *keyring;
+    struct kr_secrets *secrets;
+};
+
+static bool has_keyring(const struct kr_file_keys *keys)
+{
+    return keys->config && keys->config->keyring.keystore;
+}
+
+enum kr_status kr_file_keys_new(const struct kr_config *config, struct kr_file_keys **ret,
+                                struct kr_error *err)
+{
+    struct kr_file_keys *keys = calloc(1, sizeof(*keys));
+    if (!keys)
+        return kr_fail_memory(err);
+    keys->config = config;
+    pthread_mutex_init(&keys->lock, NULL);
+    *ret = keys;
+    return KR_OK;
+}
+
+void kr_file_keys_free(struct kr_file_keys *keys)
+{
+    if (!keys)
+        return;
+    for (size_t i = 0; i < keys->known_count; i++)
+        free(keys->known[i].name);
+    free(keys->known);
+    kr_secrets_close(keys->secrets);
+    kr_keyring_close(keys->keyring);
+    pthread_mutex_destroy(&keys->lock);
+    free(keys);
+}
+
+/* --- which keys there are --------------------------------------------------------------------- */
+
+static int by_key(const void *a, const void *b)
+{
+    const struct known *one = a, *other = b;
+    if (!one->name != !other->name)
+        return one->name ? 1 : -1;
+    if (one->name)
+        return strcmp(one->name, other->name);
+    if (one->id != other->id)
+        return one->id < other->id ? -1 : 1;
+    return (one->version > other->version) - (one->version < other->version);
+}
+
+static enum kr_status add_known(const struct kr_version_row *row, void *context,
+                                struct kr_error *err)
+{
+    struct kr_file_keys *keys = context;
+    bool mysql = strcmp(row->ns, KR_NS_MYSQL) == 0 && !*row->owner; /* no user's own key */
+    if (!mysql && strcmp(row->ns, KR_NS_MARIADB) != 0)
+        return KR_OK;
+    struct known *known = reallocarray(keys->known, keys->known_count + 1, sizeof(*known));
+    if (!known)
+        return kr_fail_memory(err);
+    keys->known = known;
+    struct known *entry = &known[keys->known_count];
+    *entry = (struct known){0};
+    if (mysql) {
+        entry->name = strdup(row->id);
+    } else {
+        entry->id = (uint32_t)strtoul(row->id, NULL, 10);
+        entry->version = row->version;
+    }
+    if (mysql && !entry->name)
+        return kr_fail_memory(err);
+    keys->known_count++;
+    return KR_OK;
+}
+
+static enum kr_status list_keystore(struct kr_file_keys *keys, struct kr_error *err)
+{
+    const struct kr_keystore_options options = {
+        .path = keys->config->keyring.keystore,
+        .keyring = keys->config->keyring.name,
+        .lock_timeout_ms = keys->config->keyring.lock_timeout_ms,
+    };
+    struct kr_keystore *keystore = NULL;
+    KR_TRY(kr_keystore_open(&options, &keystore, err));
+    enum kr_status status = kr_keystore_begin_read(keystore, err);
+    if (status == KR_OK)
+        status = kr_keystore_each_version(keystore, NULL, add_known, keys, err);
+    kr_keystore_close(keystore);
+    return status;
+}
+
+/* Once. The keystore is not opened here while the keyring has it open: SQLite handles of one
+ * process share it well, and nobody opens the file by other means. */
+static void list_keys(struct kr_file_keys *keys)
+{
+    if (keys->listed || !has_keyring(keys))
+        return;
+    keys->listed = true;
+    if (list_keystore(keys, &keys->list_error) == KR_OK && keys->known_count > 0)
+        qsort(keys->known, keys->known_count, sizeof(*keys->known), by_key);
+}
+
+static enum kr_key_here is_here(const struct kr_file_keys *keys, struct kr_file_need *need)
+{
+    const struct known wanted = {
+        .name = *need->name ? need->name : NULL, .id = need->id, .version = need->version};
+    if (!keys->listed || keys->list_error.status != KR_OK)
+        return KR_KEY_UNKNOWN;
+    if (keys->known_count > 0 &&
+        bsearch(&wanted, keys->known, keys->known_count, sizeof(wanted), by_key))
+        return KR_KEY_HERE;
+    return KR_KEY_MISSING;
+}
+
+void kr_file_keys_look(struct kr_file_keys *keys, struct kr_file_report *report)
+{
+    if (report->need_count == 0)
+        return;
+    pthread_mutex_lock(&keys->lock);
+    list_keys(keys);
+    for (size_t i = 0; i < report->need_count; i++)
+        report->needs[i].here = is_here(keys, &report->needs[i]);
+    pthread_mutex_unlock(&keys->lock);
+}
+
+const struct kr_error *kr_file_keys_trouble(struct kr_file_keys *keys)
+{
+    pthread_mutex_lock(&keys->lock);
+    const struct kr_error *trouble =
+        keys->listed && keys->list_error.status != KR_OK ? &keys->list_error : NULL;
+    pthread_mutex_unlock(&keys->lock);
+    return trouble;
+}
+
+/* --- their use -------------------------------------------------------------------------------- */
+
+static enum kr_status open_keyring(struct kr_file_keys *keys, struct kr_error *err)
+{
+    if (!has_keyring(keys)) {
+        kr_fail(err, KR_CONFIG, "the file is encrypted, and no keyring is configured");
+        kr_hint(err, "name the configuration of the keyring that has its key: -c FILE");
+        return err->status;
+    }
+    KR_TRY(kr_config_require(keys->config, err));
+    KR_TRY(kr_keyring_open(keys->config, &keys->keyring, err));
+    return kr_secrets_open(keys->keyring, &keys->secrets, err);
+}
+
+/* Tried once: a PIN that is refused is not tried for each file. */
+static enum kr_status ready(struct kr_file_keys *keys, struct kr_error *err)
+{
+    pthread_mutex_lock(&keys->lock);
+    if (!keys->opened)
+        keys->open_status = open_keyring(keys, &keys->open_error);
+    keys->opened = true;
+    if (keys->open_status != KR_OK)
+        *err = keys->open_error;
+    pthread_mutex_unlock(&keys->lock);
+    return keys->open_status;
+}
+
+enum kr_status kr_file_keys_mysql(struct kr_file_keys *keys, const char *name,
+                                  enum kr_file_key_use use, const uint8_t *iv, const uint8_t *in,
+                                  size_t len, uint8_t *out, struct kr_error *err)
+{
+    KR_TRY(ready(keys, err));
+    return kr_secrets_use(keys->secrets, name, "", use == KR_FILE_KEY_ENCRYPT, iv, in, len, out,
+                          err);
+}
+
+enum kr_status kr_file_keys_mariadb(struct kr_file_keys *keys, uint32_t id, uint32_t version,
+                                    const struct kr_data_key **ret, struct kr_error *err)
+{
+    KR_TRY(ready(keys, err));
+    const struct kr_data_key *key = kr_keyring_find(keys->keyring, id, version);
+    if (!key)
+        return kr_fail(err, KR_NOT_FOUND, "the keyring has no version %u of key %u", version, id);
+    *ret = key;
+    return KR_OK;
+}

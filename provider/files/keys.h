@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * The keys that files need. Nothing is opened before it is asked for: whether a key is here is
+ * answered by the keystore alone, without token or PIN; a key's use opens the keyring. Without a
+ * configured keyring the first question is answered by "unknown", the second fails.
+ *
+ * Functions may be called from any thread.
+ */
+#ifndef P11K_FILES_KEYS_H
+#define P11K_FILES_KEYS_H
+
+#include "files/report.h"
+#include "provider/keyring.h"
+
+struct kr_file_keys;
+
+/* `config` is borrowed; NULL: no keyring is known. */
+KR_MUST_USE enum kr_status kr_file_keys_new(const struct kr_config *config,
+                                            struct kr_file_keys **ret, struct kr_error *err);
+/* NULL is accepted. */
+void kr_file_keys_free(struct kr_file_keys *keys);
+
+/* Sets `here` of each of a report's needs. KR_OK also when the keystore cannot be read: then they
+ * are unknown, and kr_file_keys_trouble() says why. */
+void kr_file_keys_look(struct kr_file_keys *keys, struct kr_file_report *report);
+/* Why the keystore could not be read; NULL when it could, or was not asked for. */
+const struct kr_error *kr_file_keys_trouble(struct kr_file_keys *keys);
+
+enum kr_file_key_use { KR_FILE_KEY_DECRYPT, KR_FILE_KEY_ENCRYPT };
+
+/* One operation under MySQL's master key `name`, in the token or with its wrapped bytes: AES-256,
+ * without padding, ECB with `iv` NULL (the 64 bytes of a tablespace's key and iv) or CBC (the 32
+ * bytes of a binary log's password). `out` should be secret memory. KR_NOT_FOUND (no such key),
+ * KR_CONFIG (no keyring), KR_TOKEN_UNAVAILABLE, KR_AUTH. */
+KR_MUST_USE enum kr_status kr_file_keys_mysql(struct kr_file_keys *keys, const char *name,
+                                              enum kr_file_key_use use, const uint8_t *iv,
+                                              const uint8_t *in, size_t len, uint8_t *out,
+                                              struct kr_error *err);
+
+/* MariaDB's data key; it stays until kr_file_keys_free(). */
+KR_MUST_USE enum kr_status kr_file_keys_mariadb(struct kr_file_keys *keys, uint32_t id,
+                                                uint32_t version, const struct kr_data_key **ret,
+                                                struct kr_error *err);
+
+#endif
