@@ -151,7 +151,16 @@ static void print_notes(const json_t *row)
         printf("%s: %s\n", path, json_string_value(note));
 }
 
-static enum kr_status print_files(json_t *rows, struct kr_error *err)
+/* What is no file of a server would bury the rest. */
+static bool is_listed(const struct cli *cli, const json_t *row)
+{
+    const char *kind = json_string_value(json_object_get(row, "kind"));
+
+    return kind && (cli_flag(cli, OPT_VERBOSE) ||
+                    (strcmp(kind, "unknown") != 0 && strcmp(kind, "empty") != 0));
+}
+
+static enum kr_status print_files(const struct cli *cli, json_t *rows, struct kr_error *err)
 {
     static const struct cli_column columns[] = {
         {"FILE", "path"},           {"KIND", "kind_name"},
@@ -159,15 +168,22 @@ static enum kr_status print_files(json_t *rows, struct kr_error *err)
         {"ENCRYPTED", "encrypted"}, {"UNITS", "units_text"},
         {"KEY", "key_text"},        {NULL, NULL},
     };
+    CLI_JSON listed = json_array();
     json_t *row;
     size_t i;
 
     json_array_foreach(rows, i, row)
     {
         set_texts(row);
+        if (is_listed(cli, row))
+            json_array_append(listed, row);
     }
-    putchar('\n');
-    KR_TRY(cli_print_table(rows, columns, err));
+    if (json_array_size(listed) > 0)
+        putchar('\n');
+    KR_TRY(cli_print_table(listed, columns, err));
+    if (json_array_size(listed) < json_array_size(rows))
+        printf("(%zu files of no kind that is known are not listed: --verbose)\n",
+               json_array_size(rows) - json_array_size(listed));
     putchar('\n');
     json_array_foreach(rows, i, row)
     {
@@ -176,7 +192,7 @@ static enum kr_status print_files(json_t *rows, struct kr_error *err)
     return KR_OK;
 }
 
-static enum kr_status print_text(const json_t *result, struct kr_error *err)
+static enum kr_status print_text(const struct cli *cli, const json_t *result, struct kr_error *err)
 {
     static const struct cli_column columns[] = {
         {"KEY", "key"}, {"VERSION", "version"}, {"FILES", "files"}, {"HERE", "here"}, {NULL, NULL},
@@ -186,7 +202,7 @@ static enum kr_status print_text(const json_t *result, struct kr_error *err)
     size_t i;
 
     print_counts(json_object_get(result, "counts"));
-    KR_TRY(print_files(json_object_get(result, "files"), err));
+    KR_TRY(print_files(cli, json_object_get(result, "files"), err));
     json_array_foreach(json_object_get(result, "skipped"), i, skip)
         printf("%s: not looked at: %s\n", json_string_value(json_object_get(skip, "path")),
                json_string_value(json_object_get(skip, "why")));
@@ -210,5 +226,5 @@ enum kr_status cli_run_inspect(struct cli *cli, struct kr_error *err)
         return kr_fail_memory(err);
     warn(cli, json_object_get(result, "counts"));
     KR_TRY(cli_files_end(&files, result, err));
-    return cli_print_json(cli, result) ? KR_OK : print_text(result, err);
+    return cli_print_json(cli, result) ? KR_OK : print_text(cli, result, err);
 }

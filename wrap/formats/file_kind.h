@@ -18,8 +18,8 @@ enum kr_file_kind {
     KR_FILE_KEY_LIST_ENCRYPTED,   /* the same, by openssl enc: "Salted__" */
     KR_FILE_MYSQL_KEYRING_JSON,   /* component_keyring_file */
     KR_FILE_MYSQL_KEYRING_PLUGIN, /* keyring_file */
-    KR_FILE_MYSQL_TABLESPACE,     /* general, system, undo and temporary ones, too */
     KR_FILE_MYSQL_DOUBLEWRITE,    /* #ib_16384_0.dblwr */
+    KR_FILE_MYSQL_TABLESPACE,     /* general, system, undo and temporary ones, too */
     KR_FILE_MYSQL_REDO,           /* #ib_redoN, ib_logfileN */
     KR_FILE_MYSQL_BINLOG,         /* in the clear; relay logs, too */
     KR_FILE_MYSQL_BINLOG_ENCRYPTED,
