@@ -9,7 +9,7 @@
 #include "base/secret.h"
 #include "hwaccel/page_pool.h"
 
-enum { GCM_NONCE = 12, EVP_PIECE = 1 << 30 };
+enum { GCM_NONCE = 12, EVP_PIECE = 1 << 30, SHORT_MESSAGE = 512 };
 
 static enum kr_mode mode_of(enum kr_cipher cipher, int flags)
 {
@@ -77,23 +77,58 @@ static void xor_block(uint8_t *block, const uint8_t *mask)
         block[i] ^= mask[i];
 }
 
-/* `len` is a multiple of the block. See kr_page_pool_take() for the first block of a decryption. */
-static bool cbc_blocks(struct kr_page_op *op, const uint8_t *src, size_t len, uint8_t *dst,
-                       size_t *ret_len)
+/* What EVP will XOR into the block, and what it should. */
+static void correct_block(struct kr_page_op *op, uint8_t *block)
+{
+    xor_block(block, op->chain);
+    xor_block(block, op->iv);
+    op->first_block_due = false;
+}
+
+/* Short messages in one call of EVP, for which the calls count more than the copy. */
+static bool cbc_encrypt_first(struct kr_page_op *op, const uint8_t *src, size_t len, uint8_t *dst,
+                              size_t *ret_len)
+{
+    uint8_t start[SHORT_MESSAGE];
+    size_t head = len <= sizeof(start) ? len : KR_AES_BLOCK, first = 0, rest = 0;
+    memcpy(start, src, head);
+    correct_block(op, start);
+    if (!evp_update(op, start, head, dst, &first) ||
+        !evp_update(op, src + head, len - head, dst + first, &rest))
+        return false;
+    *ret_len = first + rest;
+    return true;
+}
+
+static bool cbc_encrypt(struct kr_page_op *op, const uint8_t *src, size_t len, uint8_t *dst,
+                        size_t *ret_len)
+{
+    if (!(op->first_block_due ? cbc_encrypt_first : evp_update)(op, src, len, dst, ret_len))
+        return false;
+    memcpy(op->chain, dst + len - KR_AES_BLOCK, KR_AES_BLOCK);
+    return true;
+}
+
+static bool cbc_decrypt(struct kr_page_op *op, const uint8_t *src, size_t len, uint8_t *dst,
+                        size_t *ret_len)
 {
     uint8_t last[KR_AES_BLOCK];
-    if (len == 0 || op->shape.encrypt)
-        return evp_update(op, src, len, dst, ret_len);
     memcpy(last, src + len - KR_AES_BLOCK, KR_AES_BLOCK); /* dst may be src */
     if (!evp_update(op, src, len, dst, ret_len))
         return false;
-    if (op->first_block_due) {
-        xor_block(dst, op->chain);
-        xor_block(dst, op->iv);
-        op->first_block_due = false;
-    }
+    if (op->first_block_due)
+        correct_block(op, dst);
     memcpy(op->chain, last, KR_AES_BLOCK);
     return true;
+}
+
+/* `len` is a multiple of the block. See kr_page_pool_take() for the first block. */
+static bool cbc_blocks(struct kr_page_op *op, const uint8_t *src, size_t len, uint8_t *dst,
+                       size_t *ret_len)
+{
+    if (len == 0)
+        return true;
+    return (op->shape.encrypt ? cbc_encrypt : cbc_decrypt)(op, src, len, dst, ret_len);
 }
 
 static bool cbc_update(struct kr_page_op *op, const uint8_t *src, size_t len, uint8_t *dst,

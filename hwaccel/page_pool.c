@@ -160,7 +160,7 @@ static bool set_key(struct kr_page_op *op, struct kr_shape shape, const struct k
 
 static bool set_iv(struct kr_page_op *op, const uint8_t *iv)
 {
-    if (op->shape.mode == KR_MODE_CBC && !op->shape.encrypt)
+    if (op->shape.mode == KR_MODE_CBC)
         return op->first_block_due = true;
     return EVP_CipherInit_ex(op->evp, NULL, NULL, NULL, iv, -1);
 }

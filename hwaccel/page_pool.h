@@ -41,16 +41,16 @@ struct kr_page_op {
     struct kr_page_pool *pool; /* NULL: made for one operation, as the pool was full */
     struct kr_shape shape;
     enum kr_status failure; /* of an update; finish repeats it */
-    bool first_block_due;   /* CBC decryption: the next block out still has the wrong iv in it */
+    bool first_block_due;   /* CBC: EVP does not know the iv of the message yet */
     uint8_t held_len;
     uint8_t held[KR_AES_BLOCK]; /* input not processed yet */
     uint8_t iv[KR_AES_BLOCK];
-    uint8_t chain[KR_AES_BLOCK]; /* CBC decryption: what EVP will XOR into the next block */
+    uint8_t chain[KR_AES_BLOCK]; /* CBC: what EVP will XOR into the next block */
 };
 
 /* A context for this shape and key; `iv` is 16 bytes, of which GCM takes 12. For unpadded CBC
- * decryption under a known key EVP does not hear of the iv, which would take it half of the fixed
- * time of a page: the caller XORs `chain` and `iv` into the first block. KR_INTERNAL. */
+ * under a known key EVP does not hear of the iv, which would take it half of the fixed time of a
+ * page: the caller XORs `chain` and `iv` into the first block of the plaintext. KR_INTERNAL. */
 KR_MUST_USE enum kr_status kr_page_pool_take(struct kr_shape shape, const struct kr_page_key *key,
                                              const uint8_t *iv, struct kr_page_op **ret);
 
