@@ -31,3 +31,10 @@ void kr_fd_cleanup(int *fd)
         close(*fd);
     errno = saved;
 }
+
+int kr_fd_take(int *fd)
+{
+    int taken = *fd;
+    *fd = -1;
+    return taken;
+}

@@ -15,4 +15,7 @@ ssize_t kr_read_full(int fd, void *ret_bytes, size_t len);
 void kr_fd_cleanup(int *fd);
 #define KR_FD __attribute__((cleanup(kr_fd_cleanup)))
 
+/* Takes the descriptor out of such a variable, for another owner. */
+int kr_fd_take(int *fd);
+
 #endif

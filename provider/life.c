@@ -244,7 +244,7 @@ static bool wait_for_tokens(const struct life *life)
         while (life->served[i] && !kr_token_worth_trying(life->keyring->tokens.at[i])) {
             if (kr_now_ms() >= until)
                 return false;
-            nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
+            nanosleep(&(struct timespec){.tv_nsec = 20 * 1000000L}, NULL);
         }
     }
     return true;

@@ -33,7 +33,7 @@ static void say(struct kr_sync *sync, const struct kr_keyring *keyring,
     sync->rewrapped += result->rewrapped;
     if (result->rewrapped > 0 && !sync->begun) {
         kr_log(KR_LOG_NOTE, "wrapping %llu envelopes for the current master keys",
-               (unsigned long long)(result->rewrapped + result->left));
+               (unsigned long long)result->rewrapped + result->left);
         sync->begun = true;
     }
     if (sync->begun && result->left == 0) {

@@ -137,8 +137,7 @@ static enum kr_status open_file(const struct kr_audit_log *log, const char *path
     if (fd < 0)
         return fail_file("open", path, err);
     KR_TRY(check_file(fd, path, err));
-    *ret = fd;
-    fd = -1;
+    *ret = kr_fd_take(&fd);
     return KR_OK;
 }
 

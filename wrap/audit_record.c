@@ -10,7 +10,7 @@
 #include "base/hex.h"
 #include "wrap/json_text.h"
 
-#define HEX_BYTES (2 * KR_AUDIT_HASH_BYTES)
+enum { HEX_BYTES = 2 * KR_AUDIT_HASH_BYTES };
 
 bool kr_audit_head_equal(const struct kr_audit_head *a, const struct kr_audit_head *b)
 {
