@@ -28,6 +28,7 @@ static const struct {
     {"login", doctor_login},
     {"master key", doctor_master_key},
     {"mechanism", doctor_mechanism},
+    {"key custody", doctor_custody},
     {"keystore integrity", doctor_integrity},
     {"tokens", doctor_tokens},
     {"unused keys", doctor_unused_keys},

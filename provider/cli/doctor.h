@@ -67,6 +67,7 @@ void doctor_pin_state(struct doctor *doctor, struct finding *finding);
 void doctor_login(struct doctor *doctor, struct finding *finding);
 void doctor_master_key(struct doctor *doctor, struct finding *finding);
 void doctor_mechanism(struct doctor *doctor, struct finding *finding);
+void doctor_custody(struct doctor *doctor, struct finding *finding);
 void doctor_integrity(struct doctor *doctor, struct finding *finding);
 void doctor_tokens(struct doctor *doctor, struct finding *finding);
 void doctor_unused_keys(struct doctor *doctor, struct finding *finding);

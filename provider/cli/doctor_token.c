@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "pkcs11/admin.h"
+#include "pkcs11/custody.h"
 
 /* --- PIN source
  * ----------------------------------------------------------------------------------- */
@@ -189,6 +190,31 @@ void doctor_mechanism(struct doctor *doctor, struct finding *finding)
     else
         doctor_ok(finding, "%s wraps, unwraps, and refuses a damaged wrap",
                   kr_wrap_mechanism_name(proven));
+}
+
+void doctor_custody(struct doctor *doctor, struct finding *finding)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_custody custody;
+
+    if (not_logged_in(doctor, finding))
+        return;
+    if (kr_custody_check(doctor->token.token, &custody, &err) != KR_OK) {
+        doctor_fail_error(finding, &err);
+    } else if (!custody.known) {
+        doctor_skip(finding, "the token makes no AES key to try it with");
+    } else if (!custody.leak) {
+        doctor_ok(finding,
+                  "a key that is not extractable cannot be copied, changed or wrapped out");
+    } else {
+        doctor_warn(finding,
+                    "whoever has the PIN can take master keys out of the token: a key that is not "
+                    "extractable was %s",
+                    custody.leak);
+        doctor_fix(finding,
+                   "use this token for tests only; elsewhere its PIN and its files must be "
+                   "guarded as the keys themselves");
+    }
 }
 
 void doctor_integrity(struct doctor *doctor, struct finding *finding)

@@ -31,9 +31,9 @@ finds() { # EXIT-CODE CHECK RESULT TEXT-OF-FINDING-OR-FIX [ARGUMENT...]
 all_is_well() {
     server_cnf 'plugin-load-add = pkcs11_key_management'
     expect 0 doctor --server-config "$WORK/server.cnf"
-    equal 20 "$(grep -c '^ok ' "$OUT")" "checks that are ok"
+    equal 21 "$(grep -c '^ok ' "$OUT")" "checks that are ok"
     expect 0 doctor --server-config "$WORK/server.cnf" --json
-    equal 20 "$(json '[.checks[] | select(.result == "ok")] | length')" "checks that are ok"
+    equal 21 "$(json '[.checks[] | select(.result == "ok")] | length')" "checks that are ok"
 }
 
 server_findings() {

@@ -58,11 +58,35 @@ keeps_keys() {
     tool key list --json | jq -e '.keys[0] | .latest == 3 and .versions == 2'
 }
 
+# Every envelope (three, with the manifest key's) under a new master key, and the old one destroyed.
+rotates_its_master_key() {
+    local before
+    before=$(tool key show 1 --json | jq -S .key_versions)
+    tool master rotate --json | jq -e '(.master_keys | length) == 1 and .envelopes == 3 and
+        .rewrapped == 3 and .waiting == 0 and (.interrupted | not)'
+    tool master retire p11keyring:matrix:1 --confirm p11keyring:matrix:1 --json |
+        jq -e .destroyed
+    tool master list --json | jq -e '[.master_keys[] | select(.label | startswith("p11keyring:matrix:"))
+        | .label] == ["p11keyring:matrix:2"]'
+    tool status --json | jq -e '.verified and .master_key == "p11keyring:matrix:2"'
+    [[ $(tool key show 1 --json | jq -S .key_versions) == "$before" ]]
+    tool key rotate 1
+}
+
 doctor_is_content() { tool doctor; }
 
 doctor_misses_anchor() {
     fails_with 3 tool doctor >"$KEYRING/doctor"
     contains "$KEYRING/doctor" "keeps no data objects"
+}
+
+doctor_sees_the_leak() {
+    fails_with 3 tool doctor >"$KEYRING/doctor"
+    contains "$KEYRING/doctor" "whoever has the PIN can take master keys out of the token"
+}
+
+doctor_knows_custody() {
+    tool doctor --json | jq -e '.checks[] | select(.check == "key custody") | .result == "ok"'
 }
 
 # After the attempts to set it extractable and readable.
@@ -175,8 +199,12 @@ promise() { # FUNCTION WHAT TOKEN...
 }
 promise measure "eight callers at once wrap and unwrap by it, on several sessions" "${TOKENS[@]}"
 promise keeps_keys "a keyring is made, gets keys, rotates them and is opened again" "${TOKENS[@]}"
+promise rotates_its_master_key "the whole keyring goes under a new master key, the old one is destroyed" \
+    "${TOKENS[@]}"
 promise doctor_is_content "doctor finds nothing wrong" softhsm2 opencryptoki tpm2
 promise doctor_misses_anchor "doctor warns that it cannot hold an anchor" nss
+promise doctor_sees_the_leak "doctor warns that keys can be taken out of it" nss
+promise doctor_knows_custody "doctor finds that keys stay in it" softhsm2 opencryptoki
 promise value_stays "the PIN is not enough to get a master key out" softhsm2 opencryptoki tpm2
 promise extractable_is_refused "a key that may leave the token is refused" \
     softhsm2 nss opencryptoki
