@@ -29,6 +29,7 @@ struct kr_token_config {
     bool read_write_sessions;   /* read-write-sessions = auto (default) | only */
     bool iv_by_token;           /* iv-by-token = no (default) | yes */
     bool no_random;             /* random = token (default) | none */
+    bool rsa_pkcs;              /* rsa-pkcs = refused (default) | allowed */
     unsigned long aes_gcm_code; /* aes-gcm-code: the vendor's number; 0: the standard's */
     unsigned long aes_kwp_code; /* aes-kwp-code: the vendor's number; 0: the standard's */
 };

@@ -276,6 +276,7 @@ static const struct option options[] = {
      .choices = {"auto", "only"}},
     {"token", "iv-by-token", set_yes_no, TOKEN_FIELD(iv_by_token), .choices = {"no", "yes"}},
     {"token", "random", set_yes_no, TOKEN_FIELD(no_random), .choices = {"token", "none"}},
+    {"token", "rsa-pkcs", set_yes_no, TOKEN_FIELD(rsa_pkcs), .choices = {"refused", "allowed"}},
     {"token", "aes-gcm-code", set_code, TOKEN_FIELD(aes_gcm_code)},
     {"token", "aes-kwp-code", set_code, TOKEN_FIELD(aes_kwp_code)},
     {"keyring", "name", set_name, FIELD(keyring.name), .preset = "default", .max = 64},

@@ -87,7 +87,8 @@ static CK_RV generate_pair(struct kr_session *s, const struct kr_object_id *id, 
                            CK_OBJECT_HANDLE *ret_private)
 {
     CK_MECHANISM generate = {CKM_RSA_PKCS_KEY_PAIR_GEN, NULL, 0};
-    CK_MECHANISM_TYPE allowed[] = {CKM_RSA_PKCS_OAEP, CKM_SHA256_RSA_PKCS};
+    CK_MECHANISM_TYPE allowed[] = {CKM_RSA_PKCS_OAEP, CKM_SHA256_RSA_PKCS, CKM_RSA_PKCS};
+    const CK_ULONG allowed_bytes = (s->quirks.rsa_pkcs ? 3 : 2) * sizeof(allowed[0]);
     CK_BBOOL yes = CK_TRUE, no = CK_FALSE;
     CK_ULONG bits = KR_RSA_BITS_MIN;
     CK_BYTE exponent[] = {1, 0, 1};
@@ -113,7 +114,7 @@ static CK_RV generate_pair(struct kr_session *s, const struct kr_object_id *id, 
         {CKA_DERIVE, &no, sizeof(no)},
         {CKA_ID, (void *)id->bytes, id->len},
         {CKA_LABEL, (void *)label, strlen(label)},
-        {CKA_ALLOWED_MECHANISMS, allowed, sizeof(allowed)},
+        {CKA_ALLOWED_MECHANISMS, allowed, allowed_bytes},
     };
     const CK_ULONG publics = sizeof(public) / sizeof(public[0]);
     const CK_ULONG privates = sizeof(private) / sizeof(private[0]);

@@ -31,6 +31,7 @@ struct kr_quirks {
     bool read_write_only;       /* the token has no read-only sessions */
     bool iv_by_token;           /* AES-GCM: the token makes the IV and returns it */
     bool no_random;             /* C_GenerateRandom is not to be called */
+    bool rsa_pkcs;              /* new RSA master keys allow CKM_RSA_PKCS, too */
     unsigned long aes_gcm_code; /* the vendor's code of AES-GCM; 0: CKM_AES_GCM */
     unsigned long aes_kwp_code; /* the vendor's code of RFC 5649; 0: CKM_AES_KEY_WRAP_PAD */
 };

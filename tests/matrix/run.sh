@@ -110,6 +110,17 @@ kwp_by_its_new_number() {
     tool status --json | jq -e 'any(..; . == "aes-kwp")'
 }
 
+# A second keyring in the same token, with an option of its own.
+rsa_serves_where_pkcs_is_allowed() {
+    sed "s|^uri.*|&\nrsa-pkcs = allowed|; s|^name = matrix|name = rsa|; s|/matrix.key|/rsa.key|" \
+        "$P11KEYRING_CONF" >"$KEYRING/rsa.conf"
+    printf '[pkcs11]\nmechanism = rsa-oaep\n' >>"$KEYRING/rsa.conf"
+    own "$KEYRING/rsa.conf"
+    export P11KEYRING_CONF=$KEYRING/rsa.conf
+    keeps_keys
+    tool status --json | jq -e '.mechanism == "rsa-oaep-sha256"'
+}
+
 # A process, as a server is one, whose token's daemon is killed and comes back.
 outlasts_its_daemon() {
     local said=$KEYRING/outlast pid
@@ -213,6 +224,7 @@ promise outlasts_its_daemon "a running process finds it again after its daemon w
 promise wrong_pin_is_tried_once "a wrong PIN is tried once" "${TOKENS[@]}"
 promise refuses_foreign_kwp "0x210A in a format of its own is refused" nss opencryptoki
 promise kwp_by_its_new_number "AES-KWP serves by the number 0x210B" nss opencryptoki
+promise rsa_serves_where_pkcs_is_allowed "an RSA master key serves with rsa-pkcs = allowed" opencryptoki
 promise needs_init_args "without init-args it is refused, and the hint names the option" nss
 promise value_leaves "whoever has the PIN gets a master key out: it is no HSM" nss
 promise last_try_is_kept "the try that would lock it is not made" opencryptoki

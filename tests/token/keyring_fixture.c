@@ -94,6 +94,17 @@ struct kr_keyring *keyring_fixture_open(struct keyring_fixture *f)
     return keyring;
 }
 
+enum kr_status keyring_fixture_try_open(struct keyring_fixture *f, struct kr_keyring **ret,
+                                        struct kr_error *err)
+{
+    enum kr_status status = kr_keyring_open(f->config, ret, err);
+    for (int i = 0; i < 100 && (status == KR_TOKEN_UNAVAILABLE || status == KR_AUTH); i++) {
+        usleep(50000);
+        status = kr_keyring_open(f->config, ret, err);
+    }
+    return status;
+}
+
 static void unlock_manifest(struct kr_keystore *keystore, const struct kr_masters *masters)
 {
     struct kr_error err = KR_ERROR_INIT;

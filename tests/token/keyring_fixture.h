@@ -26,6 +26,11 @@ void keyring_fixture_down(struct keyring_fixture *f);
 /* Opens the keyring; aborts the test on failure. */
 struct kr_keyring *keyring_fixture_open(struct keyring_fixture *f);
 
+/* For a child among several that start at once: tries again for some seconds, for SoftHSM2's token
+ * fails for a moment while another process writes its file at a login. */
+enum kr_status keyring_fixture_try_open(struct keyring_fixture *f, struct kr_keyring **ret,
+                                        struct kr_error *err);
+
 /* Adds `count` random versions of key `id` in one transaction, past the keyring core, which would
  * commit each on its own. */
 void keyring_fixture_add_versions(struct keyring_fixture *f, uint32_t id, unsigned count);

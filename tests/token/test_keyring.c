@@ -213,7 +213,7 @@ static int change_keys(struct keyring_fixture *f)
     struct kr_error err = KR_ERROR_INIT;
     struct kr_keyring *keyring = NULL;
     uint32_t version;
-    if (kr_keyring_open(f->config, &keyring, &err) != KR_OK ||
+    if (keyring_fixture_try_open(f, &keyring, &err) != KR_OK ||
         kr_keyring_ensure_key(keyring, 2, KR_CIPHER_AES_CBC, &version, &err) != KR_OK)
         goto failed;
     for (int i = 0; i < ROTATIONS; i++)

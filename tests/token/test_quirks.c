@@ -2,8 +2,11 @@
 /* Each quirk on a token that needs it: what fails without it works with it. */
 #include "check.h"
 
+#include "base/hex.h"
+
 #include <p11-kit/pkcs11.h>
 
+#include <stdio.h>
 #include <string.h>
 
 /* Numbers as vendors have them. */
@@ -162,6 +165,29 @@ static void knows_vendors_numbers(void **state)
 
 #define TEST(name) cmocka_unit_test_teardown(name, no_rules)
 
+static int sign_by_rsa_pkcs(bool allowed, const char *label)
+{
+    struct kr_token *token = connect_with((struct kr_quirks){.rsa_pkcs = allowed});
+    char id[2 * KR_OBJECT_ID_MAX + 1], command[1000];
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_master_info info;
+
+    assert_ok(kr_master_generate(token, label, KR_WRAP_RSA, &info, &err));
+    kr_token_close(token);
+    kr_hex_encode(info.id.bytes, info.id.len, id);
+    snprintf(command, sizeof(command),
+             "--sign --mechanism RSA-PKCS --id %s --input-file %s --output-file %s/signature", id,
+             f.pin_file, f.dir);
+    return check_pkcs11_tool(&f, command);
+}
+
+static void allows_rsa_pkcs_where_it_is_wanted(void **state)
+{
+    (void)state;
+    assert_int_not_equal(sign_by_rsa_pkcs(false, "strict"), 0);
+    assert_int_equal(sign_by_rsa_pkcs(true, "allowing"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +195,7 @@ int main(void)
         TEST(takes_the_iv_of_the_token),
         TEST(does_without_the_tokens_random),
         TEST(knows_vendors_numbers),
+        TEST(allows_rsa_pkcs_where_it_is_wanted),
         TEST(passes_init_args), /* the last: they are kept for as long as the process lives */
     };
 

@@ -251,8 +251,8 @@ static int make_keys(void *argument)
     uint32_t version, base = 100 * ((uint32_t)getpid() % 100000);
     int tries = 0;
     (void)argument;
-    while (again(kr_keyring_open(f.config, &keyring, &err), &tries, &err))
-        ;
+    if (keyring_fixture_try_open(&f, &keyring, &err) != KR_OK)
+        child_fail(err.text, __FILE__, __LINE__);
     for (uint32_t i = 1; i <= each; i++)
         while (again(
             kr_keyring_create_key(keyring, base + i, KR_CIPHER_AES_CBC, NULL, 0, &version, &err),

@@ -71,7 +71,7 @@ static void tokens_keep_their_order_and_options(void **state)
         load_good("[token:near]\nmodule = /near.so\n[keyring]\nname = k\n"
                   "[token:far]\nmodule = /far.so\ninit-args = configdir='sql:/var/lib/nss' flags=\n"
                   "read-write-sessions = only\niv-by-token = yes\nrandom = none\n"
-                  "aes-gcm-code = 0x80001087\naes-kwp-code = 2147484017\n"
+                  "rsa-pkcs = allowed\naes-gcm-code = 0x80001087\naes-kwp-code = 2147484017\n"
                   "[token:near]\nuri = pkcs11:token=near\n[pkcs11]\nsessions = 32\n");
     const struct kr_token_config *near = &config->tokens[0], *far = &config->tokens[1];
     assert_int_equal(config->token_count, 2);
@@ -80,12 +80,14 @@ static void tokens_keep_their_order_and_options(void **state)
     assert_string_equal(near->uri, "pkcs11:token=near");
     assert_null(near->init_args);
     assert_false(near->read_write_sessions || near->iv_by_token || near->no_random);
+    assert_false(near->rsa_pkcs);
     assert_int_equal(near->aes_gcm_code, 0);
     assert_string_equal(far->name, "far");
     assert_string_equal(far->module, "/far.so");
     assert_null(far->uri);
     assert_string_equal(far->init_args, "configdir='sql:/var/lib/nss' flags=");
     assert_true(far->read_write_sessions && far->iv_by_token && far->no_random);
+    assert_true(far->rsa_pkcs);
     assert_int_equal(far->aes_gcm_code, 0x80001087);
     assert_int_equal(far->aes_kwp_code, 0x80000171);
     assert_int_equal(config->pkcs11.sessions, 32);
@@ -366,7 +368,7 @@ static void the_example_is_true(void **state)
             all[kept++] = text[i];
     }
     KR_CONFIG_OWNED struct kr_config *with_all = load_good(all);
-    assert_int_equal(switched_on, 26);
+    assert_int_equal(switched_on, 27);
     KR_CONFIG_OWNED struct kr_config *defaults = load_good("");
     assert_string_equal(with_all->keyring.name, defaults->keyring.name);
     assert_int_equal(with_all->keyring.lock_timeout_ms, defaults->keyring.lock_timeout_ms);
