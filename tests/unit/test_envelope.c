@@ -225,7 +225,12 @@ static void test_document_has_the_vectors(void **state)
                                           VECTOR_PAGE_CBC,
                                           VECTOR_PAGE_CBC_PADDED,
                                           VECTOR_PAGE_CTR,
-                                          VECTOR_PAGE_GCM};
+                                          VECTOR_PAGE_GCM,
+                                          VECTOR_MYSQL_PAGE,
+                                          VECTOR_MYSQL_PAGE_ENCRYPTED,
+                                          VECTOR_MYSQL_COMPRESSED,
+                                          VECTOR_MYSQL_COMPRESSED_ENCRYPTED,
+                                          VECTOR_MYSQL_PAGE_SHA256};
     char *document = read_document();
     for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++) {
         if (!strstr(document, vectors[i]))

@@ -134,4 +134,25 @@
 #define VECTOR_PAGE_GCM                                                                            \
     "6fc27d9ac0b64744b2c1e88674654432511fa59d4c8c73584af6de1aa54d3ad1b2311f12d083b90a"             \
     "cd6c8d2c8e2e470fac24831770"
+#define VECTOR_MYSQL_PAGE                                                                          \
+    "000102030405060708090a0b0c0d0e0f101112131415161745bf0000000000000000222324252627"             \
+    "28292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f404142434445464748494a4b4c4d4e4f"             \
+    "505152535455565758595a5b5c5d5e5f606162636465666768696a6b6c6d6e6f7071727374757677"             \
+    "78797a7b7c7d7e7f"
+#define VECTOR_MYSQL_PAGE_ENCRYPTED                                                                \
+    "000102030405060708090a0b0c0d0e0f1011121314151617000f000045bf0000000022232425cf7b"             \
+    "fac7a3e9ffd29551914a9aa51d6df76f57680af67c907ab2b9d77adb377cc09887771a92e975f2a5"             \
+    "65c3780864ea572948474b5a2769dee28b1af0273e8a5185f2b5f0cd16fee6688dfddcde629eea7b"             \
+    "e963dbc800bdb766"
+#define VECTOR_MYSQL_COMPRESSED                                                                    \
+    "000102030405060708090a0b0c0d0e0f1011121314151617000e000000000000002b222324252627"             \
+    "28292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f404142434445464748494a4b4c4d4e4f"             \
+    "505152535455565758595a5b5c5d5e5f606162636465666768696a6b6c6d6e6f7071727374757677"             \
+    "78797a7b7c7d7e7f"
+#define VECTOR_MYSQL_COMPRESSED_ENCRYPTED                                                          \
+    "000102030405060708090a0b0c0d0e0f10111213141516170010000000000000002b22232425cf7b"             \
+    "fac7a3e9ffd2955191dc6f10d2a59970160896176e58df655e0b0e4de193d2c0c1271ff3221f92fe"             \
+    "675152535455565758595a5b5c5d5e5f606162636465666768696a6b6c6d6e6f7071727374757677"             \
+    "78797a7b7c7d7e7f"
+#define VECTOR_MYSQL_PAGE_SHA256 "a48b0c359199e4a0f6ae63077b8a703ecf0f7cc25e4746eb7c2af076ae4afe1a"
 #endif
