@@ -41,6 +41,10 @@ enum cli_option {
     OPT_SINCE,
     OPT_EVENT,
     OPT_THREADS,
+    OPT_SECONDS,
+    OPT_SESSIONS,
+    OPT_DIRECTORY,
+    OPT_SIZE,
     OPT_COUNT
 };
 
@@ -91,6 +95,10 @@ KR_MUST_USE enum kr_status cli_parse(struct cli *cli, int argc, char **argv, str
 bool cli_flag(const struct cli *cli, enum cli_option option);
 /* A key id, 1..2^32-1. KR_USAGE. */
 KR_MUST_USE enum kr_status cli_parse_id(const char *text, uint32_t *ret, struct kr_error *err);
+/* An option's number, from 1 to `max`; `preset` when it is not given. KR_USAGE. */
+KR_MUST_USE enum kr_status cli_number(const struct cli *cli, enum cli_option option,
+                                      unsigned preset, unsigned max, unsigned *ret,
+                                      struct kr_error *err);
 /* --cipher, else the configured one. */
 KR_MUST_USE enum kr_status cli_cipher(const struct cli *cli, enum kr_cipher *ret,
                                       struct kr_error *err);
@@ -296,5 +304,6 @@ enum kr_status cli_run_audit_show(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_audit_verify(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_inspect(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_status(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_benchmark(struct cli *cli, struct kr_error *err);
 
 #endif

@@ -31,6 +31,10 @@ const struct cli_option_spec cli_options[OPT_COUNT] = {
                    "records from this time on: 2026-01-31 or 2026-01-31T12:00:00Z"},
     [OPT_EVENT] = {"event", 0, "EVENT", "records of this event alone, for example key-rotate"},
     [OPT_THREADS] = {"threads", 0, "N", "threads to work with (default: as many as processors)"},
+    [OPT_SECONDS] = {"seconds", 0, "N", "how long the token and the ciphers are measured, each"},
+    [OPT_SESSIONS] = {"sessions", 0, "LIST", "sessions at the same time, for example 1,2,4,8"},
+    [OPT_DIRECTORY] = {"directory", 0, "DIR", "where temporary files are made (default: $TMPDIR)"},
+    [OPT_SIZE] = {"size", 0, "MIB", "size of a temporary file"},
     [OPT_USER] = {"user", 0, "USER", "the user that the server runs as"},
 };
 
@@ -88,6 +92,10 @@ const struct cli_command cli_commands[] = {
     {"inspect", NULL, "FILE|DIR...", "say what files are, and which keys they need",
      CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS), 1, CLI_MANY, cli_run_inspect},
     {"status", NULL, NULL, "show keystore, token and keys", 0, 0, 0, cli_run_status},
+    {"benchmark", NULL, "[token] [pages] [bulk]", "measure token, page ciphers and file work here",
+     CLI_BIT(OPT_TOKEN) | CLI_BIT(OPT_SECONDS) | CLI_BIT(OPT_SESSIONS) | CLI_BIT(OPT_THREADS) |
+         CLI_BIT(OPT_DIRECTORY) | CLI_BIT(OPT_SIZE) | CLI_BIT(OPT_PROGRESS),
+     0, CLI_MANY, cli_run_benchmark},
     {"completion", "bash", NULL, "print a completion script for bash", 0, 0, 0, cli_run_completion},
     {"version", NULL, NULL, "print the version", 0, 0, 0, cli_run_version},
     {"help", NULL, "[COMMAND]", "show help", 0, 0, 2, cli_run_help},

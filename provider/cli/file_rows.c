@@ -27,24 +27,12 @@ static enum kr_status load_config(struct cli *cli, struct kr_error *err)
     return KR_OK;
 }
 
-static enum kr_status parse_threads(const struct cli *cli, unsigned *ret, struct kr_error *err)
-{
-    const char *text = cli->values[OPT_THREADS];
-    char *end = NULL;
-    unsigned long threads = text ? strtoul(text, &end, 10) : 0;
-
-    if (text && (*text < '0' || *text > '9' || *end || threads < 1 || threads > 64))
-        return kr_fail(err, KR_USAGE, "--threads is a number from 1 to 64");
-    *ret = (unsigned)threads;
-    return KR_OK;
-}
-
 enum kr_status cli_files_begin(struct cli *cli, struct cli_files *ret, struct kr_error *err)
 {
     unsigned threads;
 
     *ret = (struct cli_files){.cli = cli};
-    KR_TRY(parse_threads(cli, &threads, err));
+    KR_TRY(cli_number(cli, OPT_THREADS, 0, 64, &threads, err));
     KR_TRY(load_config(cli, err));
     KR_TRY(kr_file_keys_new(cli->config, &ret->keys, err));
     KR_TRY(cli_progress_begin(cli, &ret->progress, err));
@@ -68,7 +56,7 @@ enum kr_status cli_files_run(struct cli_files *files, kr_files_work work, void *
                                        .progress = cli_progress_step,
                                        .progress_context = &files->progress};
 
-    KR_TRY(parse_threads(files->cli, &options.threads, err));
+    KR_TRY(cli_number(files->cli, OPT_THREADS, 0, 64, &options.threads, err));
     enum kr_status status = kr_files_run(&files->walk, &options, &files->interrupted, err);
     cli_progress_end(&files->progress);
     return status;

@@ -124,9 +124,12 @@ static const char *value_text(const json_t *value, char *buffer, size_t size)
         return json_string_value(value);
     if (json_is_boolean(value))
         return json_is_true(value) ? "yes" : "no";
-    if (!json_is_integer(value))
+    if (json_is_integer(value))
+        snprintf(buffer, size, "%lld", (long long)json_integer_value(value));
+    else if (json_is_real(value))
+        snprintf(buffer, size, "%.2f", json_real_value(value));
+    else
         return "-";
-    snprintf(buffer, size, "%lld", (long long)json_integer_value(value));
     return buffer;
 }
 
@@ -189,7 +192,7 @@ bool cli_print_json(const struct cli *cli, json_t *result)
              c->verb ? c->verb : "");
     CLI_JSON object = json_pack("{s:s}", "schema", schema);
     if (object && json_object_update(object, result) == 0 &&
-        json_dumpf(object, stdout, JSON_INDENT(2)) == 0)
+        json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0)
         putchar('\n');
     return true;
 }

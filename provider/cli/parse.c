@@ -168,6 +168,20 @@ enum kr_status cli_parse_id(const char *text, uint32_t *ret, struct kr_error *er
     return KR_OK;
 }
 
+enum kr_status cli_number(const struct cli *cli, enum cli_option option, unsigned preset,
+                          unsigned max, unsigned *ret, struct kr_error *err)
+{
+    const char *text = cli->values[option];
+    size_t digits = text ? strspn(text, "0123456789") : 0;
+    unsigned long number = digits && digits <= 9 ? strtoul(text, NULL, 10) : 0;
+
+    if (text && (text[digits] != '\0' || number < 1 || number > max))
+        return kr_fail(err, KR_USAGE, "--%s is a number from 1 to %u", cli_options[option].name,
+                       max);
+    *ret = text ? (unsigned)number : preset;
+    return KR_OK;
+}
+
 enum kr_status cli_cipher(const struct cli *cli, enum kr_cipher *ret, struct kr_error *err)
 {
     const char *name = cli->values[OPT_CIPHER];

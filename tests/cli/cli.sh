@@ -75,7 +75,7 @@ mock_keyring() { # NAME
 # The counters are records of a name (32 bytes) and a number (8 bytes), see tests/mock/control.h.
 mock_calls() { # FUNCTION: by all processes since mock_keyring
     local at
-    at=$(grep -abo -P "$1\\x00" "$P11K_MOCK_COUNTS" | head -1)
+    at=$(grep -abo -P "$1\\x00" "$P11K_MOCK_COUNTS" | head -1 | cut -d: -f1)
     [[ -n $at ]] || die "no counter for $1"
-    od -An -tu8 -j $((${at%%:*} + 32)) -N 8 "$P11K_MOCK_COUNTS" | tr -d ' '
+    od -An -tu8 -j $((at + 32)) -N 8 "$P11K_MOCK_COUNTS" | tr -d ' '
 }
