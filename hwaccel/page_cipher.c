@@ -11,12 +11,20 @@
 
 enum { GCM_NONCE = 12, EVP_PIECE = 1 << 30, SHORT_MESSAGE = 512 };
 
+static const struct form {
+    uint8_t mode, padded_mode; /* enum kr_mode */
+    uint8_t key_use;           /* enum kr_key_use; 0: there is no such cipher */
+} forms[] = {
+    [KR_CIPHER_AES_CBC] = {KR_MODE_CBC, KR_MODE_CBC_PADDED, KR_KEY_ITSELF},
+    [KR_CIPHER_AES_CTR] = {KR_MODE_CTR, KR_MODE_GCM, KR_KEY_ITSELF},
+    [KR_CIPHER_AES256_CBC] = {KR_MODE_CBC, KR_MODE_CBC_PADDED, KR_KEY_DERIVED},
+    [KR_CIPHER_AES256_CTR] = {KR_MODE_CTR, KR_MODE_GCM, KR_KEY_DERIVED},
+};
+enum { FORMS = sizeof(forms) / sizeof(forms[0]) };
+
 static enum kr_mode mode_of(enum kr_cipher cipher, int flags)
 {
-    bool padded = flags & KR_PAGE_PADDED;
-    if (kr_cipher_base(cipher) == KR_CIPHER_AES_CBC)
-        return padded ? KR_MODE_CBC_PADDED : KR_MODE_CBC;
-    return padded ? KR_MODE_GCM : KR_MODE_CTR;
+    return flags & KR_PAGE_PADDED ? forms[cipher].padded_mode : forms[cipher].mode;
 }
 
 size_t kr_page_encrypted_length(enum kr_cipher cipher, int flags, size_t len)
@@ -168,7 +176,7 @@ static enum kr_status cbc_finish(struct kr_page_op *op, uint8_t *dst, size_t *re
     for (size_t i = 0; i < op->held_len; i++)
         dst[i] = op->held[i] ^ mask[i];
     *ret_len = op->held_len;
-    kr_wipe(mask, sizeof(mask));
+    kr_wipe_block(mask);
     return KR_OK;
 }
 
@@ -230,8 +238,8 @@ static enum kr_status padded_finish(struct kr_page_op *op, uint8_t *dst, size_t 
 static bool is_usable(enum kr_cipher cipher, const struct kr_page_key *key, size_t iv_len)
 {
     bool known_length = key->len == 16 || key->len == 24 || key->len == 32;
-    return known_length && iv_len == KR_AES_BLOCK && kr_cipher_name(cipher) &&
-           (key->data_key || !kr_cipher_derives(cipher));
+    return known_length && iv_len == KR_AES_BLOCK && (unsigned)cipher < FORMS &&
+           forms[cipher].key_use != 0 && (key->data_key || forms[cipher].key_use == KR_KEY_ITSELF);
 }
 
 enum kr_status kr_page_begin(enum kr_cipher cipher, int flags, const struct kr_page_key *key,
@@ -242,7 +250,7 @@ enum kr_status kr_page_begin(enum kr_cipher cipher, int flags, const struct kr_p
     struct kr_shape shape = {.mode = (uint8_t)mode_of(cipher, flags),
                              .encrypt = flags & KR_PAGE_ENCRYPT,
                              .key_len = (uint8_t)key->len,
-                             .key_use = kr_cipher_derives(cipher) ? KR_KEY_DERIVED : KR_KEY_ITSELF};
+                             .key_use = forms[cipher].key_use};
     struct kr_page_op *op;
     if (kr_page_pool_take(shape, key, iv, &op) != KR_OK) {
         ERR_clear_error();

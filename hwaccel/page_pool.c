@@ -313,7 +313,7 @@ void kr_page_pool_give_back(struct kr_page_op *op)
 {
     struct kr_page_pool *pool = op->pool;
     if (op->shape.mode != KR_MODE_CTR)
-        kr_wipe(op->held, sizeof(op->held));
+        kr_wipe_block(op->held);
     if (!pool) {
         release_contexts(op);
         free(op);

@@ -53,4 +53,4 @@ ours=$(median <"$WORK/token/shares")
 theirs=$(median <"$WORK/file/shares")
 bar_info 0 "share of crypto and our code in mysqld: token mode $ours%, component_keyring_file $theirs%"
 bar_at_most 0 "share of crypto in mysqld / component_keyring_file" \
-    "$(awk "BEGIN { print $ours > 0 && $theirs > 0 ? $ours / $theirs : \"nan\" }")" 1.1
+    "$(ratio "$ours" "$theirs")" 1.1

@@ -10,17 +10,28 @@ load() { # NAME prepare|run [option...]
         --mysql-user=root --mysql-db=t --tables=2 --table-size="$ROWS" --threads=2 "$@" "$step"
 }
 
-# The CPU samples of a server under load: "PERCENT|DSO|SYMBOL", blanks removed but for the symbol's.
-samples() { # NAME
-    local data=$WORK/$1/perf.data
-    perf record -q -e cpu-clock -F 499 -o "$data" -p "$(server_pid "$1")" -- \
-        sleep "$SECONDS_EACH" >/dev/null 2>&1 &
-    local perf=$!
-    load "$1" run --time="$((SECONDS_EACH + 1))" >/dev/null
-    wait "$perf"
+# The CPU samples of a server while a command runs: "PERCENT|DSO|SYMBOL", blanks removed but for the
+# symbol's.
+samples_of() { # NAME COMMAND...
+    local data=$WORK/$1/perf.data perf
+    perf record -q -e cpu-clock -F 499 -o "$data" -p "$(server_pid "$1")" >/dev/null 2>&1 &
+    perf=$!
+    "${@:2}" >/dev/null
+    kill -INT "$perf"
+    wait "$perf" || true
     perf report -i "$data" --stdio --sort dso,symbol -t '|' 2>/dev/null |
         awk -F'|' -v OFS='|' '!/^#/ && NF >= 3 { gsub(/[ %]/, "", $1); gsub(/ /, "", $2); print }'
 }
+
+samples() { # NAME: under load
+    samples_of "$1" load "$1" run --time="$SECONDS_EACH"
+}
+
+ratio() { # A B
+    awk "BEGIN { print ($1 > 0 && $2 > 0 ? $1 / $2 : \"nan\") }"
+}
+
+best() { sort -g | head -n 1; }
 
 median() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
