@@ -17,6 +17,7 @@
 #include <openssl/rand.h>
 
 #include "hwaccel/page_cipher.h"
+#include "speed.h"
 
 enum { MAX_ROUNDS = 201, QUICK_ROUNDS = 61, RETRIES = 4 };
 enum { BUFFER = 128 * 1024, ROOM = BUFFER + BUFFER / 4, BLOCK = 16 };
@@ -254,22 +255,6 @@ static void report(const char *subject, const char *against, double measured, do
                     : "FAIL");
     fflush(stdout);
     all_passed = all_passed && pass;
-}
-
-/* Bytes per second that `openssl speed` reports for 16 KiB; its last line ends in "1234.56k". */
-static double openssl_speed(const char *arguments)
-{
-    char command[128], line[256], last[256] = "";
-    snprintf(command, sizeof(command), "openssl speed -seconds 1 -bytes 16384 %s 2>/dev/null",
-             arguments);
-    FILE *pipe = popen(command, "r");
-    require(pipe != NULL, "openssl speed");
-    while (fgets(line, sizeof(line), pipe))
-        memcpy(last, line, sizeof(last));
-    require(pclose(pipe) == 0, "openssl speed");
-    const char *number = strrchr(last, ' ');
-    require(number != NULL, "openssl speed");
-    return strtod(number, NULL) * 1000;
 }
 
 /* A neighbour that empties the caches costs a page a percent or two: it gets time to pass. */

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * The bulk pipeline over a file of encrypted MySQL pages, 2 GiB in the page cache: decrypt, compare
+ * the checksum, encrypt under another key, write. Many pages at once against one EVP operation
+ * after the other with kept contexts, in the same pipeline; what it costs beside a plain copy; two
+ * threads against one; and past the page cache. CPU time of the whole process unless it says wall
+ * time; the ways in turn within a round, medians of the ratios. What both ways write is compared
+ * byte by byte first.
+ */
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+
+#include "bar.h"
+#include "hwaccel/bulk.h"
+#include "hwaccel/mysql_page.h"
+#include "innodb_page.h"
+#include "speed.h"
+
+enum { PAGE = 16384, HEADER = 38, BLOCK = 16, THREADS = 2, ROUNDS_MAX = 101 };
+enum { TYPE_AT = 24, ORIGINAL_TYPE_AT = 28, ENCRYPTED = 15, COMPARED_MIB = 64 };
+
+enum way { COPY, VERIFY, BY_EVP, AT_ONCE, WAYS };
+
+/* What each thread keeps: the old key and the new one. */
+struct keys {
+    struct kr_mysql_pages *old, *new;
+    EVP_CIPHER_CTX *decrypt, *encrypt;
+};
+
+static struct keys keys[THREADS];
+static uint8_t old_key[32], new_key[32], old_iv[BLOCK], new_iv[BLOCK];
+static uint64_t mib = 2048;
+static unsigned rounds = 7, disk_rounds = 5;
+static const char *cached = "/dev/shm", *disk = "/var/tmp";
+
+static void require(bool ok, const char *what)
+{
+    if (!ok) {
+        fprintf(stderr, "bench_bulk: error: %s failed\n", what);
+        exit(1);
+    }
+}
+
+static double seconds(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* --- the ways ----------------------------------------------------------------------------------*/
+
+static EVP_CIPHER_CTX *keep(const uint8_t *key, int encrypt)
+{
+    EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    require(EVP_CipherInit_ex(ctx, cipher, NULL, key, NULL, encrypt) &&
+                EVP_CIPHER_CTX_set_padding(ctx, 0),
+            "EVP");
+    EVP_CIPHER_free(cipher);
+    return ctx;
+}
+
+static void make_keys(void)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    require(RAND_bytes(old_key, 32) && RAND_bytes(new_key, 32) && RAND_bytes(old_iv, BLOCK) &&
+                RAND_bytes(new_iv, BLOCK),
+            "RAND_bytes");
+    for (unsigned i = 0; i < THREADS; i++) {
+        require(kr_mysql_pages_new(old_key, old_iv, &keys[i].old, &err) == KR_OK &&
+                    kr_mysql_pages_new(new_key, new_iv, &keys[i].new, &err) == KR_OK,
+                "kr_mysql_pages_new");
+        keys[i].decrypt = keep(old_key, 0);
+        keys[i].encrypt = keep(new_key, 1);
+    }
+}
+
+static void free_keys(void)
+{
+    for (unsigned i = 0; i < THREADS; i++) {
+        kr_mysql_pages_free(keys[i].old);
+        kr_mysql_pages_free(keys[i].new);
+        EVP_CIPHER_CTX_free(keys[i].decrypt);
+        EVP_CIPHER_CTX_free(keys[i].encrypt);
+    }
+}
+
+/* Page 0 of a tablespace is in the clear. */
+static unsigned list(const struct kr_bulk_chunk *chunk, struct kr_mysql_page *ret_jobs)
+{
+    unsigned count = 0;
+    for (unsigned i = chunk->first == 0; i < chunk->count; i++)
+        ret_jobs[count++] = (struct kr_mysql_page){chunk->pages[i], chunk->pages[i]};
+    return count;
+}
+
+static enum kr_status check(const uint8_t *page, uint64_t number, struct kr_error *err)
+{
+    if (innodb_page_ok(page, PAGE, number))
+        return KR_OK;
+    return kr_fail(err, KR_INTEGRITY, "page %llu is damaged", (unsigned long long)number);
+}
+
+static enum kr_status make(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
+{
+    struct kr_mysql_page jobs[chunk->count];
+    (void)context;
+    (void)err;
+    for (unsigned i = 0; i < chunk->count; i++)
+        innodb_page_make(chunk->pages[i], PAGE, chunk->first + i);
+    return kr_mysql_pages_encrypt(keys[chunk->worker].old, jobs, list(chunk, jobs), PAGE);
+}
+
+/* Page by page, so that a page is in the first cache yet when its checksum is made. */
+static enum kr_status verify(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
+{
+    (void)context;
+    for (unsigned i = 0; i < chunk->count; i++) {
+        struct kr_mysql_page job = {chunk->pages[i], chunk->pages[i]};
+        KR_TRY(kr_mysql_pages_decrypt(keys[chunk->worker].old, &job, 1, PAGE));
+        KR_TRY(check(chunk->pages[i], chunk->first + i, err));
+    }
+    return KR_OK;
+}
+
+static enum kr_status at_once(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
+{
+    struct kr_mysql_page jobs[chunk->count];
+    KR_TRY(verify(chunk, context, err));
+    return kr_mysql_pages_encrypt(keys[chunk->worker].new, jobs, list(chunk, jobs), PAGE);
+}
+
+static bool evp(EVP_CIPHER_CTX *ctx, const uint8_t *iv, uint8_t *bytes, int len)
+{
+    int out;
+    return EVP_CipherInit_ex(ctx, NULL, NULL, NULL, iv, -1) &&
+           EVP_CipherUpdate(ctx, bytes, &out, bytes, len) && out == len;
+}
+
+/* As mysqld does it: all whole blocks, then the last 32 bytes of the page once more. */
+static bool evp_encrypt(EVP_CIPHER_CTX *ctx, uint8_t *page)
+{
+    memcpy(page + ORIGINAL_TYPE_AT, page + TYPE_AT, 2);
+    memcpy(page + TYPE_AT, (const uint8_t[]){0, ENCRYPTED}, 2);
+    return evp(ctx, new_iv, page + HEADER, (PAGE - HEADER) / BLOCK * BLOCK) &&
+           evp(ctx, new_iv, page + PAGE - 2 * BLOCK, 2 * BLOCK);
+}
+
+static bool evp_decrypt(EVP_CIPHER_CTX *ctx, uint8_t *page)
+{
+    memcpy(page + TYPE_AT, page + ORIGINAL_TYPE_AT, 2);
+    memset(page + ORIGINAL_TYPE_AT, 0, 2);
+    return evp(ctx, old_iv, page + PAGE - 2 * BLOCK, 2 * BLOCK) &&
+           evp(ctx, old_iv, page + HEADER, (PAGE - HEADER) / BLOCK * BLOCK);
+}
+
+static enum kr_status by_evp(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
+{
+    const struct keys *kept = &keys[chunk->worker];
+    (void)context;
+    for (unsigned i = 0; i < chunk->count; i++) {
+        uint64_t number = chunk->first + i;
+        bool clear = number == 0, ok = clear || evp_decrypt(kept->decrypt, chunk->pages[i]);
+        KR_TRY(check(chunk->pages[i], number, err));
+        if (!ok || (!clear && !evp_encrypt(kept->encrypt, chunk->pages[i])))
+            return kr_fail(err, KR_INTERNAL, "EVP failed");
+    }
+    return KR_OK;
+}
+
+static const kr_bulk_function works[WAYS] = {NULL, verify, by_evp, at_once};
+
+/* --- files -------------------------------------------------------------------------------------*/
+
+/* Without a name, gone with the program. */
+static int open_file(const char *folder)
+{
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    require(fd >= 0, folder);
+    return fd;
+}
+
+static struct kr_bulk run_of(int in, int out, uint64_t size)
+{
+    return (struct kr_bulk){.in = in,
+                            .out = out,
+                            .in_name = "the input",
+                            .out_name = "the output",
+                            .size = size,
+                            .page_size = PAGE,
+                            .threads = THREADS,
+                            .sync = KR_BULK_SYNC_NONE};
+}
+
+static void must_run(const struct kr_bulk *bulk)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_bulk_result result;
+    if (kr_bulk_run(bulk, &result, &err) != KR_OK) {
+        fprintf(stderr, "bench_bulk: error: %s\n", err.text);
+        exit(1);
+    }
+    if (result.buffered_because)
+        bar_info(0, "not past the page cache: %s", result.buffered_because);
+}
+
+static int make_file(const char *folder, uint64_t size)
+{
+    int fd = open_file(folder);
+    struct kr_bulk bulk = run_of(fd, fd, size);
+    require(ftruncate(fd, (off_t)size) == 0, "ftruncate");
+    bulk.work = make;
+    must_run(&bulk);
+    return fd;
+}
+
+/* Seconds of the clock for one run. */
+static double measure(const struct kr_bulk *bulk, enum way way, unsigned threads, clockid_t clock)
+{
+    struct kr_bulk run = *bulk;
+    run.work = works[way];
+    run.threads = threads;
+    if (way == VERIFY)
+        run.out = -1;
+    double start = seconds(clock);
+    must_run(&run);
+    return seconds(clock) - start;
+}
+
+/* --- the bars ----------------------------------------------------------------------------------*/
+
+static void compare_with_evp(int in)
+{
+    uint64_t size = COMPARED_MIB << 20;
+    int out[2] = {open_file(cached), open_file(cached)};
+    void *bytes[2];
+    for (unsigned i = 0; i < 2; i++) {
+        struct kr_bulk bulk = run_of(in, out[i], size);
+        measure(&bulk, i == 0 ? BY_EVP : AT_ONCE, THREADS, CLOCK_MONOTONIC);
+        bytes[i] = mmap(NULL, size, PROT_READ, MAP_SHARED, out[i], 0);
+        require(bytes[i] != MAP_FAILED, "mmap");
+    }
+    bar_at_most(5, "bytes that differ from EVP's", memcmp(bytes[0], bytes[1], size) == 0 ? 0 : 1,
+                0);
+    for (unsigned i = 0; i < 2; i++) {
+        munmap(bytes[i], size);
+        close(out[i]);
+    }
+}
+
+/* The baseline's EVP operations, with one page in the cache, against what OpenSSL says of itself.
+ */
+static void check_baseline(void)
+{
+    static uint8_t page[PAGE];
+    enum { REPEATS = 2000 };
+    double start = seconds(CLOCK_THREAD_CPUTIME_ID);
+    for (unsigned i = 0; i < REPEATS; i++)
+        require(evp_encrypt(keys[0].encrypt, page), "EVP");
+    double rate = (double)PAGE * REPEATS / (seconds(CLOCK_THREAD_CPUTIME_ID) - start);
+    bar_at_least(5, "baseline's encryption / openssl speed -evp aes-256-cbc",
+                 rate / openssl_speed("-evp aes-256-cbc"), 0.85);
+}
+
+static void bars_of_the_cache(const struct kr_bulk *bulk)
+{
+    double ratio[ROUNDS_MAX], verified[ROUNDS_MAX], threads[ROUNDS_MAX], best[WAYS] = {0};
+    for (unsigned round = 0; round < rounds; round++) {
+        double cpu[WAYS];
+        for (unsigned way = 0; way < WAYS; way++) {
+            cpu[way] = measure(bulk, way, THREADS, CLOCK_PROCESS_CPUTIME_ID);
+            if (round == 0 || cpu[way] < best[way])
+                best[way] = cpu[way];
+        }
+        double alone = measure(bulk, AT_ONCE, 1, CLOCK_PROCESS_CPUTIME_ID);
+        ratio[round] = cpu[BY_EVP] / cpu[AT_ONCE];
+        verified[round] = cpu[COPY] / cpu[VERIFY];
+        threads[round] = cpu[AT_ONCE] / alone;
+    }
+    bar_at_least(5, "decrypt + CRC + encrypt / one page after the other", bar_median(ratio, rounds),
+                 2.2);
+    bar_at_least(5, "verify / plain copy", bar_median(verified, rounds), 0.7);
+    bar_at_most(6, "CPU time per page, two threads / one", bar_median(threads, rounds), 1.05);
+    static const char *const names[WAYS] = {"copy", "verify", "re-encryption by EVP",
+                                            "re-encryption"};
+    for (unsigned way = 0; way < WAYS; way++)
+        bar_info(5, "%s: %.2f GB per CPU second", names[way], (double)bulk->size / best[way] / 1e9);
+}
+
+static void bar_of_the_disk(uint64_t size)
+{
+    double ratio[ROUNDS_MAX], best[WAYS] = {0};
+    int in = make_file(disk, size), out = open_file(disk);
+    struct kr_bulk bulk = run_of(in, out, size);
+    bulk.direct = true;
+    bulk.sync = KR_BULK_SYNC_END;
+    require(fsync(in) == 0, "fsync");
+    measure(&bulk, COPY, THREADS, CLOCK_MONOTONIC); /* the blocks are there then */
+    for (unsigned round = 0; round < disk_rounds; round++) {
+        double copy = measure(&bulk, COPY, THREADS, CLOCK_MONOTONIC);
+        double ours = measure(&bulk, AT_ONCE, THREADS, CLOCK_MONOTONIC);
+        ratio[round] = copy / ours;
+        best[COPY] = round == 0 || copy < best[COPY] ? copy : best[COPY];
+        best[AT_ONCE] = round == 0 || ours < best[AT_ONCE] ? ours : best[AT_ONCE];
+    }
+    bar_reported(7, "O_DIRECT re-encryption / plain copy, wall time",
+                 bar_median(ratio, disk_rounds), ">=0.75");
+    bar_info(7, "%s: copy %.2f GB/s, re-encryption %.2f GB/s", disk,
+             (double)size / best[COPY] / 1e9, (double)size / best[AT_ONCE] / 1e9);
+    close(in);
+    close(out);
+}
+
+static void options(int argc, char **argv)
+{
+    static const struct option known[] = {{"mib", required_argument, NULL, 'm'},
+                                          {"rounds", required_argument, NULL, 'r'},
+                                          {"cached", required_argument, NULL, 'c'},
+                                          {"disk", required_argument, NULL, 'd'},
+                                          {0}};
+    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+        if (option == 'm')
+            mib = strtoull(optarg, NULL, 10);
+        else if (option == 'r')
+            rounds = (unsigned)strtoul(optarg, NULL, 10);
+        else if (option == 'c')
+            cached = optarg;
+        else if (option == 'd')
+            disk = optarg;
+        else
+            exit(2);
+    }
+    require(mib >= COMPARED_MIB && rounds > 0 && rounds <= ROUNDS_MAX, "--mib or --rounds");
+}
+
+int main(int argc, char **argv)
+{
+    options(argc, argv);
+    make_keys();
+    uint64_t size = mib << 20;
+    int in = make_file(cached, size), out = open_file(cached);
+    struct kr_bulk bulk = run_of(in, out, size);
+    compare_with_evp(in);
+    check_baseline();
+    measure(&bulk, COPY, THREADS, CLOCK_MONOTONIC); /* the memory of the output is there then */
+    bars_of_the_cache(&bulk);
+    close(in);
+    close(out);
+    bar_of_the_disk(size);
+    free_keys();
+    return bar_exit_code();
+}
