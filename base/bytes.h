@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* Numbers as they stand in our formats: so many bytes, the most significant first. */
+/* Bytes of formats: numbers of so many bytes, the most significant first; whether all are zero. */
 #ifndef P11K_BASE_BYTES_H
 #define P11K_BASE_BYTES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 static inline void kr_put_number(uint8_t *at, uint64_t value, size_t bytes)
 {
@@ -18,6 +20,12 @@ static inline uint64_t kr_get_number(const uint8_t *at, size_t bytes)
     for (size_t i = 0; i < bytes; i++)
         value = value << 8 | at[i];
     return value;
+}
+
+static inline bool kr_is_zero(const void *bytes, size_t len)
+{
+    const uint8_t *at = (const uint8_t *)bytes;
+    return len == 0 || (at[0] == 0 && memcmp(at, at + 1, len - 1) == 0);
 }
 
 #endif

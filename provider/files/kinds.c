@@ -6,6 +6,13 @@ static const struct kr_file_kind_ops *const table[] = {
     &kr_keystore_ops,
     &kr_key_list_ops,
     &kr_key_list_encrypted_ops,
+    &kr_mysql_tablespace_ops,
+    &kr_mysql_redo_ops,
+    &kr_mysql_binlog_ops,
+    &kr_mysql_binlog_encrypted_ops,
+    &kr_mysql_transfer_ops,
+    &kr_mysql_keyring_json_ops,
+    &kr_mysql_keyring_plugin_ops,
 };
 
 const struct kr_file_kind_ops *kr_file_ops(enum kr_file_kind kind)

@@ -15,7 +15,7 @@ set -euo pipefail
 BUILD_AND_DEMO=(
     gcc libc6-dev make cmake pkg-config
     libssl-dev libinih-dev libp11-dev libp11-kit-dev libsqlite3-dev libjansson-dev
-    libsmartcols-dev libisal-dev libmariadbd-dev libmariadb-dev
+    libsmartcols-dev libisal-dev liblz4-dev zlib1g-dev libmariadbd-dev libmariadb-dev
     softhsm2 opensc mariadb-server-core mariadb-client-core openssl
 )
 TESTS=(

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* The pages of a MySQL tablespace. */
+#include "files/mysql_pages.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/secret.h"
+#include "formats/mysql_page.h"
+#include "hwaccel/bulk.h"
+#include "hwaccel/mysql_page.h"
+
+/* As many pages are decrypted at a time as stay in the nearest cache with their checks. */
+enum { BATCH = 16 };
+
+static struct kr_bulk bulk_of(const struct kr_file *file, const struct kr_mysql_space *space)
+{
+    return (struct kr_bulk){.in = file->fd,
+                            .in_name = file->path,
+                            .out = -1,
+                            .size = file->size,
+                            .page_size = space->page_size,
+                            .threads = file->run->threads,
+                            .stop = file->run->stop};
+}
+
+static size_t page_len(const struct kr_bulk_chunk *chunk, unsigned i)
+{
+    return i + 1 == chunk->count ? chunk->last_len : chunk->page_size;
+}
+
+/* --- counting ------------------------------------------------------------------------------------
+ */
+
+struct counting {
+    const struct kr_file *file;
+    struct kr_file_units of[KR_BULK_THREADS_MAX]; /* each thread its own */
+};
+
+static enum kr_status count_chunk(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
+{
+    struct counting *counting = context;
+    struct kr_file_units *units = &counting->of[chunk->worker];
+    (void)err;
+    for (unsigned i = 0; i < chunk->count; i++) {
+        size_t len = page_len(chunk, i);
+        kr_file_done(counting->file, len);
+        if (len < chunk->page_size)
+            continue;
+        enum kr_mysql_page_state state = kr_mysql_page_state(chunk->pages[i], len);
+        units->total++;
+        units->empty += state == KR_MYSQL_PAGE_EMPTY;
+        units->encrypted +=
+            state == KR_MYSQL_PAGE_ENCRYPTED || state == KR_MYSQL_PAGE_COMPRESSED_ENCRYPTED;
+        units->plain += state == KR_MYSQL_PAGE_PLAIN || state == KR_MYSQL_PAGE_COMPRESSED;
+        units->compressed +=
+            state == KR_MYSQL_PAGE_COMPRESSED || state == KR_MYSQL_PAGE_COMPRESSED_ENCRYPTED;
+    }
+    return KR_OK;
+}
+
+enum kr_status kr_mysql_pages_count(const struct kr_file *file, const struct kr_mysql_space *space,
+                                    struct kr_file_units *ret, struct kr_error *err)
+{
+    struct counting counting = {.file = file};
+    struct kr_bulk_result result;
+    struct kr_bulk bulk = bulk_of(file, space);
+    bulk.work = count_chunk;
+    bulk.context = &counting;
+    KR_TRY(kr_bulk_run(&bulk, &result, err));
+    struct kr_file_units all = {0};
+    for (unsigned i = 0; i < result.threads; i++) {
+        all.total += counting.of[i].total;
+        all.empty += counting.of[i].empty;
+        all.encrypted += counting.of[i].encrypted;
+        all.plain += counting.of[i].plain;
+        all.compressed += counting.of[i].compressed;
+    }
+    *ret = all;
+    return KR_OK;
+}
+
+/* --- decrypting and checking ---------------------------------------------------------------------
+ */
+
+struct worker {
+    struct kr_mysql_pages *cipher; /* NULL: there is no key */
+    uint8_t *room;                 /* for a page to be decompressed into */
+};
+
+struct checking {
+    const struct kr_file *file;
+    const struct kr_mysql_pages_job *job;
+    struct worker workers[KR_BULK_THREADS_MAX];
+    unsigned count;
+};
+
+static enum kr_status set_up(struct checking *checking, unsigned threads, struct kr_error *err)
+{
+    const struct kr_mysql_pages_job *job = checking->job;
+    for (; checking->count < threads; checking->count++) {
+        struct worker *worker = &checking->workers[checking->count];
+        worker->room = kr_secret_alloc(job->space->page_size);
+        if (!worker->room)
+            return kr_fail_secret(err);
+        if (!job->opened)
+            continue;
+        enum kr_status status =
+            kr_mysql_pages_new(job->opened, job->opened + KR_MYSQL_KEY_BYTES, &worker->cipher, err);
+        if (status != KR_OK) {
+            kr_secret_free(worker->room);
+            return status;
+        }
+    }
+    return KR_OK;
+}
+
+static void tear_down(struct checking *checking)
+{
+    for (unsigned i = 0; i < checking->count; i++) {
+        kr_mysql_pages_free(checking->workers[i].cipher);
+        kr_secret_free(checking->workers[i].room);
+    }
+}
+
+/* A damaged page: told, or the end of a decryption. */
+static enum kr_status damaged(const struct checking *checking, uint64_t number, const char *why,
+                              struct kr_error *err)
+{
+    if (checking->job->out >= 0)
+        return kr_fail(err, KR_INTEGRITY, "page %llu of %s is damaged: %s",
+                       (unsigned long long)number, checking->file->path, why);
+    kr_file_check_damage(checking->job->check, number, "%s", why);
+    return KR_OK;
+}
+
+/* The pages of a batch that are to be decrypted; each in its place, so that the others are left as
+ * they are. Pages that cannot be are told here. */
+struct batch {
+    struct kr_mysql_page jobs[BATCH];
+    size_t count;
+    bool encrypted[BATCH], failed[BATCH];
+};
+
+static enum kr_status plan(const struct checking *checking, const struct kr_bulk_chunk *chunk,
+                           unsigned first, unsigned count, struct batch *batch,
+                           struct kr_error *err)
+{
+    for (unsigned i = 0; i < count; i++) {
+        uint8_t *page = chunk->pages[first + i];
+        uint64_t number = chunk->first + first + i;
+        const char *why = NULL;
+        if (page_len(chunk, first + i) < chunk->page_size)
+            why = "the file ends within it";
+        else if ((batch->encrypted[i] = kr_mysql_page_is_encrypted(page))) {
+            if (number == 0)
+                why = "the first page is never encrypted";
+            else if (!checking->job->opened)
+                why = "it is encrypted, and the tablespace has no key";
+            else if (kr_mysql_page_length(page, chunk->page_size) == 0)
+                why = kr_mysql_page_fault_text(KR_MYSQL_PAGE_BAD_LENGTH);
+        }
+        batch->failed[i] = why != NULL;
+        if (why)
+            KR_TRY(damaged(checking, number, why, err));
+        else if (batch->encrypted[i])
+            batch->jobs[batch->count++] = (struct kr_mysql_page){.src = page, .dst = page};
+    }
+    return KR_OK;
+}
+
+struct sums {
+    uint64_t checked, unchecked, empty;
+};
+
+static enum kr_status check_page(const struct checking *checking, const uint8_t *page,
+                                 bool was_encrypted, const struct kr_mysql_page_place *place,
+                                 struct sums *sums, struct kr_error *err)
+{
+    enum kr_mysql_page_fault fault = kr_mysql_page_check(page, was_encrypted, place);
+    if (fault == KR_MYSQL_PAGE_UNCHECKED)
+        sums->unchecked++;
+    else if (fault != KR_MYSQL_PAGE_SOUND)
+        return damaged(checking, place->number, kr_mysql_page_fault_text(fault), err);
+    else if (kr_mysql_page_state(page, place->size) == KR_MYSQL_PAGE_EMPTY)
+        sums->empty++;
+    else
+        sums->checked++;
+    return KR_OK;
+}
+
+static enum kr_status check_batch(struct checking *checking, struct kr_bulk_chunk *chunk,
+                                  unsigned first, unsigned count, struct sums *sums,
+                                  struct kr_error *err)
+{
+    const struct kr_mysql_space *space = checking->job->space;
+    struct worker *worker = &checking->workers[chunk->worker];
+    struct batch batch = {.count = 0};
+    KR_TRY(plan(checking, chunk, first, count, &batch, err));
+    if (batch.count > 0 &&
+        kr_mysql_pages_decrypt(worker->cipher, batch.jobs, batch.count, chunk->page_size) != KR_OK)
+        return kr_fail(err, KR_INTERNAL, "OpenSSL failed to decrypt pages of %s",
+                       checking->file->path);
+    for (unsigned i = 0; i < count; i++) {
+        struct kr_mysql_page_place place = {.space_id = space->space_id,
+                                            .number = chunk->first + first + i,
+                                            .size = chunk->page_size,
+                                            .zip = space->zip,
+                                            .room = worker->room};
+        if (!batch.failed[i])
+            KR_TRY(check_page(checking, chunk->pages[first + i], batch.encrypted[i], &place, sums,
+                              err));
+    }
+    return KR_OK;
+}
+
+static enum kr_status check_chunk(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
+{
+    struct checking *checking = context;
+    const struct kr_mysql_space *space = checking->job->space;
+    struct sums sums = {0};
+    for (unsigned i = 0; i < chunk->count; i += BATCH) {
+        unsigned count = chunk->count - i < BATCH ? chunk->count - i : BATCH;
+        KR_TRY(check_batch(checking, chunk, i, count, &sums, err));
+    }
+    if (chunk->first == 0 && checking->job->out >= 0)
+        kr_mysql_space_clear(space, chunk->pages[0]);
+    if (checking->job->check)
+        kr_file_check_count(checking->job->check, sums.checked, sums.unchecked, sums.empty);
+    kr_file_done(checking->file, (uint64_t)(chunk->count - 1) * chunk->page_size + chunk->last_len);
+    return KR_OK;
+}
+
+enum kr_status kr_mysql_pages_run(const struct kr_file *file, const struct kr_mysql_pages_job *job,
+                                  struct kr_error *err)
+{
+    struct checking checking = {.file = file, .job = job};
+    struct kr_bulk_result result;
+    struct kr_bulk bulk = bulk_of(file, job->space);
+    bulk.out = job->out;
+    bulk.out_name = "the output";
+    bulk.work = check_chunk;
+    bulk.context = &checking;
+    enum kr_status status = set_up(&checking, bulk.threads, err);
+    if (status == KR_OK)
+        status = kr_bulk_run(&bulk, &result, err);
+    tear_down(&checking);
+    return status;
+}
