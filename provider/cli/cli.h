@@ -45,10 +45,12 @@ enum cli_option {
     OPT_SESSIONS,
     OPT_DIRECTORY,
     OPT_SIZE,
+    OPT_IGNORE_UNKNOWN,
+    OPT_OUTPUT,
     OPT_COUNT
 };
 
-#define CLI_BIT(option) (1u << (option))
+#define CLI_BIT(option) (UINT64_C(1) << (option))
 #define CLI_MANY 1000 /* arguments: no limit of ours */
 
 struct cli_option_spec {
@@ -65,12 +67,12 @@ struct cli_command {
     const char *noun, *verb; /* verb NULL: the noun is the whole command */
     const char *arguments;   /* as in the usage line; NULL for none */
     const char *summary;
-    unsigned options; /* CLI_BIT()s beside the global ones */
+    uint64_t options; /* CLI_BIT()s beside the global ones */
     int min_args, max_args;
     enum kr_status (*run)(struct cli *cli, struct kr_error *err);
 };
 extern const struct cli_command cli_commands[]; /* ends with noun NULL */
-extern const unsigned cli_global_options;
+extern const uint64_t cli_global_options;
 
 /* One call of the tool. */
 struct cli {
@@ -303,6 +305,8 @@ enum kr_status cli_run_keyring_accept(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_audit_show(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_audit_verify(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_inspect(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_decrypt(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_verify(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_status(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_benchmark(struct cli *cli, struct kr_error *err);
 

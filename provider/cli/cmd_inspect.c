@@ -198,14 +198,10 @@ static enum kr_status print_text(const struct cli *cli, const json_t *result, st
         {"KEY", "key"}, {"VERSION", "version"}, {"FILES", "files"}, {"HERE", "here"}, {NULL, NULL},
     };
     const json_t *keys = json_object_get(result, "keys");
-    json_t *skip;
-    size_t i;
 
     print_counts(json_object_get(result, "counts"));
     KR_TRY(print_files(cli, json_object_get(result, "files"), err));
-    json_array_foreach(json_object_get(result, "skipped"), i, skip)
-        printf("%s: not looked at: %s\n", json_string_value(json_object_get(skip, "path")),
-               json_string_value(json_object_get(skip, "why")));
+    cli_print_skipped(result);
     if (json_array_size(keys) > 0)
         putchar('\n');
     return cli_print_table(keys, columns, err);

@@ -35,10 +35,12 @@ const struct cli_option_spec cli_options[OPT_COUNT] = {
     [OPT_SESSIONS] = {"sessions", 0, "LIST", "sessions at the same time, for example 1,2,4,8"},
     [OPT_DIRECTORY] = {"directory", 0, "DIR", "where temporary files are made (default: $TMPDIR)"},
     [OPT_SIZE] = {"size", 0, "MIB", "size of a temporary file"},
+    [OPT_IGNORE_UNKNOWN] = {"ignore-unknown", 0, NULL, "files of no known kind are not meant"},
+    [OPT_OUTPUT] = {"output", 'o', "OUT", "file or folder to write to; '-': standard output"},
     [OPT_USER] = {"user", 0, "USER", "the user that the server runs as"},
 };
 
-const unsigned cli_global_options =
+const uint64_t cli_global_options =
     CLI_BIT(OPT_HELP) | CLI_BIT(OPT_CONFIG) | CLI_BIT(OPT_MODULE) | CLI_BIT(OPT_TOKEN_URI) |
     CLI_BIT(OPT_PIN_SOURCE) | CLI_BIT(OPT_KEYSTORE) | CLI_BIT(OPT_JSON) | CLI_BIT(OPT_VERBOSE);
 
@@ -91,6 +93,12 @@ const struct cli_command cli_commands[] = {
      CLI_MANY, cli_run_audit_verify},
     {"inspect", NULL, "FILE|DIR...", "say what files are, and which keys they need",
      CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS), 1, CLI_MANY, cli_run_inspect},
+    {"verify", NULL, "FILE|DIR...", "decrypt and check every page, block and event of files",
+     CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS) | CLI_BIT(OPT_IGNORE_UNKNOWN), 1, CLI_MANY,
+     cli_run_verify},
+    {"decrypt", NULL, "FILE...", "write files in the clear, as the servers' own tools read them",
+     WRITER | CLI_BIT(OPT_OUTPUT) | CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS), 1, CLI_MANY,
+     cli_run_decrypt},
     {"status", NULL, NULL, "show keystore, token and keys", 0, 0, 0, cli_run_status},
     {"benchmark", NULL, "[token] [pages] [bulk]", "measure token, page ciphers and file work here",
      CLI_BIT(OPT_TOKEN) | CLI_BIT(OPT_SECONDS) | CLI_BIT(OPT_SESSIONS) | CLI_BIT(OPT_THREADS) |

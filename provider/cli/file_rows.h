@@ -36,7 +36,10 @@ json_t *cli_file_failed(const char *path, const struct kr_error *why);
 /* Every key that the rows need: array of {key, version, files, units, here}, ordered. */
 json_t *cli_file_keys(const json_t *rows);
 
-/* "12 MiB" */
+/* "path: not looked at: why" for each. */
+void cli_print_skipped(const json_t *result);
+
+/* "12.0 MiB" */
 enum { CLI_SIZE_TEXT = 24 };
 void cli_size_text(uint64_t bytes, char ret[CLI_SIZE_TEXT]);
 

@@ -25,7 +25,7 @@ static void print_option(FILE *out, const struct cli_option_spec *spec)
     fputc('\n', out);
 }
 
-static void print_options(FILE *out, const char *title, unsigned options)
+static void print_options(FILE *out, const char *title, uint64_t options)
 {
     if (!options)
         return;

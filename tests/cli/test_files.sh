@@ -1,0 +1,115 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
+# inspect, verify and decrypt, as far as no server's files are needed for it: what is told of any
+# file, exit codes, many files, interruption. tests/server and tests/mysql have the real files.
+# shellcheck source=tests/cli/cli.sh
+source "$(dirname "$0")/cli.sh"
+
+FILES=$WORK/data
+
+# A folder with one of each kind that can be made here.
+files_up() {
+    mkdir -p "$FILES/sub"
+    printf '1;%s\n2;%s\n' "$(random_hex 32)" "$(random_hex 16)" >"$FILES/keys.txt"
+    cp "$KEYRING"/keyring/*.keystore "$FILES/copy.keystore"
+    printf 'some text\n' >"$FILES/sub/readme"
+    : >"$FILES/sub/empty"
+    ln -s ../keys.txt "$FILES/sub/link"
+    own "$FILES" "$FILES"/* "$FILES"/sub/*
+}
+
+inspect_tells_kinds() {
+    cli_keyring files
+    files_up
+    local secret
+    secret=$(sed -n 's/^1;//p' "$FILES/keys.txt")
+    expect 3 inspect "$FILES"
+    contains "$OUT" "4 files, "
+    contains "$OUT" "1  MariaDB key file"
+    contains "$OUT" "1  p11keyring keystore"
+    contains "$OUT" "encrypted: 1 yes, 0 partly, 1 no, 2 not known"
+    contains "$OUT" "2 keys in the clear, ids 1 to 2"
+    contains "$OUT" "$FILES/sub/link: not looked at: a symbolic link"
+    contains "$ERR" "1 paths were not looked at"
+    lacks "$OUT" "readme"
+    lacks "$OUT" "$secret"
+    expect 3 inspect "$FILES" --verbose
+    contains "$OUT" "readme"
+    expect 3 inspect "$FILES" --json
+    is_json p11keyring.inspect/1
+    equal "keystore mariadb-key-file empty unknown" "$(json '[.files[].kind] | join(" ")')" "kinds"
+    equal 1 "$(json '.skipped | length')" "skipped"
+    lacks "$OUT" "$secret"
+}
+
+# What is asked for must be there; the rest needs no keyring.
+inspect_without_a_keyring() {
+    local P11KEYRING_CONF=$WORK/none.conf
+    expect 1 inspect "$FILES/keys.txt" -c "$WORK/none.conf"
+    contains "$ERR" "none.conf"
+    expect 1 inspect "$FILES/missing"
+    contains "$ERR" "cannot look at $FILES/missing"
+    : >"$P11KEYRING_CONF"
+    expect 0 inspect "$FILES/keys.txt"
+    equal "" "$(<"$ERR")" "standard error"
+}
+
+verify_says_ok_of_nothing_unread() {
+    expect 1 verify "$FILES"
+    contains "$OUT" "4 files: 0 ok, 0 damaged, 2 not verified, 2 of no known kind"
+    contains "$OUT" "readme: unknown: no file of a kind that is known"
+    contains "$OUT" "keys.txt: not verified: a file of this kind cannot be verified"
+    expect 3 verify "$FILES/sub/readme"
+    contains "$ERR" "1 files of no kind that is known were not verified (--ignore-unknown)"
+    expect 0 verify "$FILES/sub/readme" --ignore-unknown
+    expect 1 verify "$FILES/sub" --ignore-unknown
+    contains "$ERR" "1 paths were not looked at"
+    expect 1 verify "$FILES" --json
+    is_json p11keyring.verify/1
+    equal "not verified" "$(json '.files[] | select(.kind == "keystore") | .verdict')" "verdict"
+}
+
+decrypt_refuses() {
+    local before
+    before=$(find "$FILES" -printf '%p %s\n' | sort | sha256sum)
+    refuses 7 "keys.txt (MariaDB key file) cannot be decrypted" "" decrypt "$FILES/keys.txt" \
+        -o "$FILES/clear"
+    refuses 2 "is a folder: name its files" "" decrypt "$FILES" -o "$WORK"
+    refuses 2 "several files need a folder to go to" "" decrypt "$FILES/keys.txt" \
+        "$FILES/sub/readme"
+    refuses 2 "several files need a folder to go to" "" decrypt "$FILES/keys.txt" \
+        "$FILES/sub/readme" -o "$FILES/clear"
+    expect 2 decrypt "$FILES/keys.txt" --json
+    contains "$ERR" "--json needs an output of its own"
+    expect 7 decrypt "$FILES/keys.txt" "$FILES/sub/readme" -o "$FILES/sub"
+    equal 2 "$(grep -c '^p11keyring: error: ' "$ERR")" "errors"
+    equal "$before" "$(find "$FILES" -printf '%p %s\n' | sort | sha256sum)" "the folder"
+}
+
+# A hundred thousand files, each looked at once: seconds, not minutes, and nothing is left out.
+many_files() {
+    local folder=$WORK/many
+    mkdir "$folder"
+    (cd "$folder" && seq -f 'table_%06.0f.frm' 100000 | xargs touch)
+    printf '1;%s\n' "$(random_hex 16)" >"$folder/last.keys"
+    own "$folder" "$folder/last.keys"
+    expect 0 inspect "$folder" --json
+    equal "100001 1 true" "$(json '"\(.files | length) \(.counts.kinds["MariaDB key file"]) \(
+        [.files[].path] | . == sort)"')" "files, key files, sorted"
+    (cd "$folder" && find . -name '*.frm' -delete)
+}
+
+threads() {
+    refuses 2 "--threads is a number from 1 to 64" "" inspect "$FILES" --threads=0
+    refuses 2 "--threads is a number from 1 to 64" "" inspect "$FILES" --threads=65
+    refuses 2 "--threads is a number from 1 to 64" "" inspect "$FILES" --threads=1x
+    expect 3 inspect "$FILES" --threads=1
+}
+
+check "inspect tells what files are, and prints no key" inspect_tells_kinds
+check "inspect works without a keyring" inspect_without_a_keyring
+check "verify says ok of nothing that it did not read" verify_says_ok_of_nothing_unread
+check "decrypt refuses what it cannot do, and leaves nothing behind" decrypt_refuses
+check "a hundred thousand files in one folder" many_files
+check "the number of threads is checked" threads
+finish
