@@ -99,25 +99,24 @@ value_leaves() {
     found -e '.attacks | .["copy as extractable", "wrap out"] | .refused | not'
 }
 
+# In the same token, with an option for it.
+second_keyring() { # NAME OPTION MECHANISM
+    sed "s|^uri.*|&\n$2|; s|^name = matrix|name = $1|; s|/matrix.key|/$1.key|" \
+        "$P11KEYRING_CONF" >"$KEYRING/$1.conf"
+    printf '[pkcs11]\nmechanism = %s\n' "$3" >>"$KEYRING/$1.conf"
+    own "$KEYRING/$1.conf"
+    export P11KEYRING_CONF=$KEYRING/$1.conf
+    keeps_keys
+}
+
 # Its number in PKCS #11 v3.1.
 kwp_by_its_new_number() {
-    sed "s|^uri.*|&\naes-kwp-code = 0x210b|; s|^name = matrix|name = kwp|; s|/matrix.key|/kwp.key|" \
-        "$P11KEYRING_CONF" >"$KEYRING/kwp.conf"
-    printf '[pkcs11]\nmechanism = aes-kwp\n' >>"$KEYRING/kwp.conf"
-    own "$KEYRING/kwp.conf"
-    export P11KEYRING_CONF=$KEYRING/kwp.conf
-    keeps_keys
+    second_keyring kwp "aes-kwp-code = 0x210b" aes-kwp
     tool status --json | jq -e 'any(..; . == "aes-kwp")'
 }
 
-# A second keyring in the same token, with an option of its own.
 rsa_serves_where_pkcs_is_allowed() {
-    sed "s|^uri.*|&\nrsa-pkcs = allowed|; s|^name = matrix|name = rsa|; s|/matrix.key|/rsa.key|" \
-        "$P11KEYRING_CONF" >"$KEYRING/rsa.conf"
-    printf '[pkcs11]\nmechanism = rsa-oaep\n' >>"$KEYRING/rsa.conf"
-    own "$KEYRING/rsa.conf"
-    export P11KEYRING_CONF=$KEYRING/rsa.conf
-    keeps_keys
+    second_keyring rsa "rsa-pkcs = allowed" rsa-oaep
     tool status --json | jq -e '.mechanism == "rsa-oaep-sha256"'
 }
 

@@ -25,6 +25,14 @@ _Noreturn void child_fail(const char *what, const char *file, int line)
     _exit(1);
 }
 
+int mock_apart(void **state)
+{
+    int rc = scratch_up(state);
+
+    mock_setup(scratch_path("."));
+    return rc;
+}
+
 struct kr_pin_source *check_pin_source(const char *spec)
 {
     struct kr_error err = KR_ERROR_INIT;

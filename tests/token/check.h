@@ -27,6 +27,10 @@ void check_ok(enum kr_status status, const struct kr_error *err, const char *cal
     } while (0)
 _Noreturn void child_fail(const char *what, const char *file, int line);
 
+/* cmocka setup of a group: the mock's rules and counters in a folder of their own, which outlives
+ * those of single tests. To be ended by scratch_down. */
+int mock_apart(void **state);
+
 /* Options for the fixture's token with its PIN file; `module` NULL: SoftHSM2 itself. The source
  * lives as long as the process. */
 struct kr_token_options check_options(const struct fixture *f, const char *module,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* One token for all tests of a program, connected to through the mock. */
+/* A connection to the token of mock_fixture.h, for all tests of a program. */
 #include "one_token.h"
 
 #include <signal.h>
@@ -7,31 +7,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-struct fixture f;
 struct kr_token *token;
 
 int token_up(void **state)
 {
-    (void)state;
-    fixture_up(&f, "onetoken");
-    mock_setup(f.dir);
+    mock_up(state);
     token_reconnect();
     return 0;
 }
 
 int token_down(void **state)
 {
-    (void)state;
     kr_token_close(token);
-    fixture_down(&f);
-    return 0;
-}
-
-int no_rules(void **state)
-{
-    (void)state;
-    mock_rules("%s", "");
-    return 0;
+    return mock_down(state);
 }
 
 void token_reconnect(void)

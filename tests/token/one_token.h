@@ -1,19 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* One token for all tests of a program, connected to through the mock. */
+/* A connection to the token of mock_fixture.h, for all tests of a program. */
 #ifndef P11K_TESTS_ONE_TOKEN_H
 #define P11K_TESTS_ONE_TOKEN_H
 
-#include "check.h"
+#include "mock_fixture.h"
 
-extern struct fixture f; /* its token is "onetoken" */
 extern struct kr_token *token;
 
 /* cmocka setup and teardown of the group. */
 int token_up(void **state);
 int token_down(void **state);
-
-/* ... and of each test: the mock does as the real module. */
-int no_rules(void **state);
 
 /* Closes the connection and makes it anew; no rules. */
 void token_reconnect(void);

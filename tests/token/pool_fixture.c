@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct fixture f;
 struct kr_object_id master_id;
 
 struct kr_token *open_pool(unsigned sessions)
@@ -33,20 +32,11 @@ int pool_up(void **state)
     struct kr_master_info info;
     struct kr_token *token;
 
-    (void)state;
-    fixture_up(&f, "pooltest");
-    mock_setup(f.dir);
+    mock_up(state);
     token = open_pool(1);
     assert_ok(kr_master_generate(token, "test", KR_WRAP_AES_GCM, &info, &err));
     master_id = info.id;
     kr_token_close(token);
-    return 0;
-}
-
-int pool_down(void **state)
-{
-    (void)state;
-    fixture_down(&f);
     return 0;
 }
 

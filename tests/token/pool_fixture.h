@@ -3,17 +3,14 @@
 #ifndef P11K_TESTS_POOL_FIXTURE_H
 #define P11K_TESTS_POOL_FIXTURE_H
 
-#include "check.h"
+#include "mock_fixture.h"
 
 #include <pthread.h>
 
 enum { THREADS = 16, TIMEOUT_MS = 20000 };
 
-extern struct fixture f;
-
-/* cmocka setup and teardown of the group. */
+/* cmocka setup of the group, to be ended by mock_down. */
 int pool_up(void **state);
-int pool_down(void **state);
 
 /* ... and of each test: counters from the start, no rules, nothing guarded, the right PIN. */
 int pool_fresh(void **state);

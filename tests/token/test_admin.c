@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* Token administration. */
-#include "check.h"
+#include "mock_fixture.h"
 
 #include "base/clock.h"
 #include "pkcs11/admin.h"
@@ -10,23 +10,6 @@
 #include <string.h>
 
 enum { TIMEOUT_MS = 5000 };
-
-static struct fixture f;
-
-static int up(void **state)
-{
-    (void)state;
-    fixture_up(&f, "admintest");
-    mock_setup(f.dir);
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    fixture_down(&f);
-    return 0;
-}
 
 static const struct kr_token_info *by_label(const struct kr_token_info *list, size_t count,
                                             const char *label)
@@ -47,8 +30,8 @@ static void lists_tokens(void **state)
     (void)state;
     assert_ok(kr_admin_list_tokens(f.module, NULL, TIMEOUT_MS, &list, &count, &err));
     assert_int_equal(count, 2);
-    assert_true(by_label(list, count, "admintest")->initialized);
-    assert_true(by_label(list, count, "admintest")->user_pin_set);
+    assert_true(by_label(list, count, "onetoken")->initialized);
+    assert_true(by_label(list, count, "onetoken")->user_pin_set);
     assert_false(by_label(list, count, "")->initialized);
     free(list);
 }
@@ -101,16 +84,16 @@ static void initialises_nothing_twice(void **state)
 
     (void)state;
     assert_ok(kr_admin_list_tokens(f.module, NULL, TIMEOUT_MS, &list, &count, &err));
-    taken = by_label(list, count, "admintest")->slot;
+    taken = by_label(list, count, "onetoken")->slot;
     free(list);
     assert_int_equal(kr_admin_init_token(f.module, NULL, TIMEOUT_MS, taken, "other", f.so_pin,
                                          f.pin, &info, &err),
                      KR_REFUSED);
-    assert_error(&err, KR_REFUSED, "initialised token 'admintest'", "token list");
-    assert_int_equal(kr_admin_init_token(f.module, NULL, TIMEOUT_MS, KR_ADMIN_ANY_SLOT, "admintest",
+    assert_error(&err, KR_REFUSED, "initialised token 'onetoken'", "token list");
+    assert_int_equal(kr_admin_init_token(f.module, NULL, TIMEOUT_MS, KR_ADMIN_ANY_SLOT, "onetoken",
                                          f.so_pin, f.pin, &info, &err),
                      KR_REFUSED);
-    assert_error(&err, KR_REFUSED, "labelled 'admintest' already", "another label");
+    assert_error(&err, KR_REFUSED, "labelled 'onetoken' already", "another label");
     assert_int_equal(kr_admin_init_token(f.module, NULL, TIMEOUT_MS, 987654, "other", f.so_pin,
                                          f.pin, &info, &err),
                      KR_NOT_FOUND);
@@ -195,5 +178,5 @@ int main(void)
         cmocka_unit_test(gives_up_on_a_module_that_hangs),
     };
 
-    return cmocka_run_group_tests(tests, up, down);
+    return cmocka_run_group_tests(tests, mock_up, mock_down);
 }

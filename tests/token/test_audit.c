@@ -160,21 +160,26 @@ static void changes_are_recorded_and_anchored(void **state)
     kr_keyring_close(keyring);
 }
 
+static enum kr_status create_keyring(struct kr_master_row ret[KR_TOKENS_MAX], unsigned *ret_others,
+                                     struct kr_error *err)
+{
+    size_t count;
+    return kr_keyring_create(fixture.config, NULL, true, ret, &count, ret_others, err);
+}
+
 static void a_keyring_begins_with_its_log(void **state)
 {
     (void)state;
     struct kr_error err = KR_ERROR_INIT;
     struct kr_master_row masters[KR_TOKENS_MAX];
-    size_t count;
     unsigned others;
     unlink(fixture.token.keystore);
-    MUST(kr_keyring_create(fixture.config, NULL, true, masters, &count, &others, &err));
+    MUST(create_keyring(masters, &others, &err));
     assert_string_equal(story(0),
                         "log-start ok, master-create begun, token-login ok, master-create ok");
     assert_string_equal(field(last_of("master-create"), "master"), masters[0].label);
     assert_int_equal(anchor().seq, 4);
-    assert_int_equal(kr_keyring_create(fixture.config, NULL, true, masters, &count, &others, &err),
-                     KR_REFUSED);
+    assert_int_equal(create_keyring(masters, &others, &err), KR_REFUSED);
 }
 
 static void secrets_are_recorded_by_name(void **state)
@@ -296,15 +301,13 @@ static void require_refuses_a_new_keyring(void **state)
     (void)state;
     struct kr_error err = KR_ERROR_INIT;
     struct kr_master_row masters[KR_TOKENS_MAX];
-    size_t count;
     unsigned others;
     unlink(fixture.token.keystore);
     set_option("audit-policy", "require");
     break_log();
-    assert_int_equal(kr_keyring_create(fixture.config, NULL, true, masters, &count, &others, &err),
-                     KR_REFUSED);
+    assert_int_equal(create_keyring(masters, &others, &err), KR_REFUSED);
     rmdir(log_path);
-    MUST(kr_keyring_create(fixture.config, NULL, true, masters, &count, &others, &err));
+    MUST(create_keyring(masters, &others, &err));
     assert_int_equal(others, 1); /* the one of the fixture's first keystore */
 }
 

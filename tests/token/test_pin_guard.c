@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* The PIN guard: its file, and logins of several processes through it. */
-#include "check.h"
+#include "mock_fixture.h"
 
 #include "base/clock.h"
 #include "pkcs11/pin_guard.h"
@@ -18,22 +18,6 @@
 #include <unistd.h>
 
 static const char token_id[] = "model/serial/label";
-static struct fixture f;
-
-static int up(void **state)
-{
-    (void)state;
-    fixture_up(&f, "guardtest");
-    mock_setup(f.dir);
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    fixture_down(&f);
-    return 0;
-}
 
 /* Between tests: no guard file, no rules, the right PIN. */
 static int fresh(void **state)
@@ -299,7 +283,7 @@ static void says_what_was_wrong(void **state)
     assert_int_equal(log_in(5000, &err), KR_AUTH);
     assert_int_equal(err.ckr, CKR_PIN_INCORRECT);
     assert_null(strstr(err.text, "not the PIN"));
-    assert_error(&err, KR_AUTH, "'guardtest' refused the PIN from file:", "token unguard");
+    assert_error(&err, KR_AUTH, "'onetoken' refused the PIN from file:", "token unguard");
     assert_int_equal(log_in(5000, &err), KR_AUTH);
     assert_error(&err, KR_AUTH, "is not tried again", "token unguard");
 }
@@ -471,5 +455,5 @@ int main(void)
         TEST(a_hung_login_frees_the_lock),
     };
 
-    return cmocka_run_group_tests(tests, up, down);
+    return cmocka_run_group_tests(tests, mock_up, mock_down);
 }

@@ -213,5 +213,5 @@ int main(void)
         TEST(a_wrong_pin_is_tried_once),
         TEST(one_of_several_does_not_wait),
     };
-    return cmocka_run_group_tests(tests, pool_up, pool_down);
+    return cmocka_run_group_tests(tests, pool_up, mock_down);
 }

@@ -237,5 +237,5 @@ int main(void)
         TEST(survives_random_faults),
         TEST(stays_flat),
     };
-    return cmocka_run_group_tests(tests, pool_up, pool_down);
+    return cmocka_run_group_tests(tests, pool_up, mock_down);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* Each quirk on a token that needs it: what fails without it works with it. */
-#include "check.h"
+#include "mock_fixture.h"
 
 #include "base/hex.h"
 
@@ -12,30 +12,6 @@
 /* Numbers as vendors have them. */
 #define CODE_GCM 0x80001087UL
 #define CODE_KWP 0x80000171UL
-
-static struct fixture f;
-
-static int up(void **state)
-{
-    (void)state;
-    fixture_up(&f, "quirktest");
-    mock_setup(f.dir);
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    fixture_down(&f);
-    return 0;
-}
-
-static int no_rules(void **state)
-{
-    (void)state;
-    mock_rules("%s", "");
-    return 0;
-}
 
 static struct kr_token *connect_with(struct kr_quirks quirks)
 {
@@ -199,5 +175,5 @@ int main(void)
         TEST(passes_init_args), /* the last: they are kept for as long as the process lives */
     };
 
-    return cmocka_run_group_tests(tests, up, down);
+    return cmocka_run_group_tests(tests, mock_up, mock_down);
 }

@@ -29,14 +29,6 @@ static int up(void **state)
     return 0;
 }
 
-/* The rules outlive each test's folder. */
-static int group_up(void **state)
-{
-    int rc = scratch_up(state);
-    mock_setup(scratch_path("."));
-    return rc;
-}
-
 static int down(void **state)
 {
     (void)state;
@@ -473,5 +465,5 @@ int main(void)
         TEST(accepting_an_older_file_refuses_the_newer_one),
         TEST(few_calls_are_added),
     };
-    return cmocka_run_group_tests(tests, group_up, scratch_down);
+    return cmocka_run_group_tests(tests, mock_apart, scratch_down);
 }

@@ -50,14 +50,6 @@ static int up(void **state)
     return 0;
 }
 
-/* The mock's rules outlive each test's folder. */
-static int group_up(void **state)
-{
-    int rc = scratch_up(state);
-    mock_setup(scratch_path("."));
-    return rc;
-}
-
 static int down(void **state)
 {
     keyring_fixture_down(*state);
@@ -500,5 +492,5 @@ int main(void)
         TEST(test_an_old_key_may_be_missing),
         TEST(test_the_token_keeps_the_modes_apart),
     };
-    return cmocka_run_group_tests(tests, group_up, scratch_down);
+    return cmocka_run_group_tests(tests, mock_apart, scratch_down);
 }
