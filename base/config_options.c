@@ -260,8 +260,7 @@ static enum kr_status set_text(const struct option *option, const char *value, v
     return kr_option_replace(field, value, err);
 }
 
-/* --- the table -----------------------------------------------------------------------------------
- */
+/* --- the table -------------------------------------------------------------------------------- */
 
 #define FIELD(member) .offset = offsetof(struct kr_config, member)
 #define TOKEN_FIELD(member) .offset = offsetof(struct kr_token_config, member)

@@ -48,8 +48,7 @@ static bool is_file(const struct kr_pin_source *source)
     return source->kind == FROM_FILE || source->kind == FROM_CREDENTIAL;
 }
 
-/* --- parsing -------------------------------------------------------------------------------------
- */
+/* --- parsing ---------------------------------------------------------------------------------- */
 
 static enum kr_status fail_spec(struct kr_error *err, const char *why)
 {
@@ -189,8 +188,7 @@ void kr_pin_source_free(struct kr_pin_source *source)
     free(source);
 }
 
-/* --- files ---------------------------------------------------------------------------------------
- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static enum kr_status check_file(const struct kr_pin_source *source, const char *path,
                                  const struct stat *st, struct kr_error *err)
@@ -287,8 +285,7 @@ static void describe_file(const struct kr_pin_source *source, const struct stat 
              (long)st->st_ctim.tv_nsec);
 }
 
-/* --- reading; each fills READ_BYTES of secret memory
- * ----------------------------------------------- */
+/* --- reading; each fills READ_BYTES of secret memory ------------------------------------------ */
 
 static enum kr_status read_fd(const struct kr_pin_source *source, int fd, char *ret,
                               size_t *ret_len, struct kr_error *err)
@@ -506,8 +503,7 @@ enum kr_status kr_pin_source_read(struct kr_pin_source *source, char **ret_pin, 
     return status;
 }
 
-/* --- without reading
- * ------------------------------------------------------------------------------- */
+/* --- without reading -------------------------------------------------------------------------- */
 
 static enum kr_status check_locked(struct kr_pin_source *source, struct kr_error *err)
 {

@@ -115,8 +115,7 @@ static void wipe_registers(void)
 }
 #endif
 
-/* --- fork ----------------------------------------------------------------------------------------
- */
+/* --- fork ------------------------------------------------------------------------------------- */
 
 /* mlock2 without flags is mlock, which the sanitizers turn into nothing. */
 static bool lock_arena(struct arena *arena)
@@ -148,8 +147,7 @@ static void set_fork_handlers(void)
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-/* --- arenas; all under the lock
- * -------------------------------------------------------------------- */
+/* --- arenas; all under the lock --------------------------------------------------------------- */
 
 static void unmap(struct arena *arena)
 {
@@ -251,8 +249,7 @@ static void *take_own(size_t size, int *ret_lock_errno)
     return arena->base;
 }
 
-/* --- allocation
- * ------------------------------------------------------------------------------------ */
+/* --- allocation ------------------------------------------------------------------------------- */
 
 /* Outside the lock: the sink is foreign code. */
 static void say_not_locked(bool refused, int lock_errno)

@@ -19,8 +19,7 @@ typedef uint64_t vector32 __attribute__((vector_size(32), aligned(1), may_alias)
 #define UNROLLED _Pragma("GCC unroll 16")
 #endif
 
-/* --- chunks between the pages and the lanes
- * ------------------------------------------------------- */
+/* --- chunks between the pages and the lanes --------------------------------------------------- */
 
 INLINED void copy_chunk(uint8_t *dst, const uint8_t *src)
 {
@@ -43,8 +42,7 @@ INLINED size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* --- steps
- * ---------------------------------------------------------------------------------------- */
+/* --- steps ------------------------------------------------------------------------------------ */
 
 /* Writes the last step's result where its input was, and makes the next step's input. In halves of
  * 32 bytes the XOR would wait for what EVP has just stored in 16s. */

@@ -11,8 +11,7 @@
 
 enum { BLOCK = 16, BLOCKS = 3 * KR_LANE_CHUNK / BLOCK - 5, LEN = BLOCKS * BLOCK };
 
-/* --- FIPS
- * ----------------------------------------------------------------------------------------- */
+/* --- FIPS ------------------------------------------------------------------------------------- */
 
 static bool is_fips(void)
 {
@@ -25,8 +24,7 @@ static bool is_fips(void)
     return fips;
 }
 
-/* --- the proof
- * ------------------------------------------------------------------------------------ */
+/* --- the proof -------------------------------------------------------------------------------- */
 
 /* Messages of one length, so many that every lane is in use, and so long that chunks are exchanged
  * in every way. Their content is of no matter, as long as no two blocks are alike. */

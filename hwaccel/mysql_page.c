@@ -59,8 +59,7 @@ void kr_mysql_pages_cleanup(struct kr_mysql_pages **pages)
     kr_mysql_pages_free(*pages);
 }
 
-/* --- the header
- * ----------------------------------------------------------------------------------- */
+/* --- the header ------------------------------------------------------------------------------- */
 
 static unsigned get_16(const uint8_t *at)
 {
@@ -116,8 +115,7 @@ static void mark_decrypted(uint8_t *page)
     }
 }
 
-/* --- a batch
- * -------------------------------------------------------------------------------------- */
+/* --- a batch ---------------------------------------------------------------------------------- */
 
 /* What is not changed: the header, what is after `from`: the bytes of a last partial block, and
  * what follows a compressed page. */
@@ -225,8 +223,7 @@ static enum kr_status decrypt_batch(struct kr_mysql_pages *p, const struct kr_my
     return KR_OK;
 }
 
-/* --- any number of pages
- * -------------------------------------------------------------------------- */
+/* --- any number of pages ---------------------------------------------------------------------- */
 
 typedef enum kr_status (*batch_function)(struct kr_mysql_pages *, const struct kr_mysql_page *,
                                          size_t, size_t);

@@ -46,8 +46,7 @@ static enum kr_status failed(struct kr_page_op *op, enum kr_status status)
     return op->failure = status;
 }
 
-/* --- EVP in size_t ------------------------------------------------------------------------------
- */
+/* --- EVP in size_t ---------------------------------------------------------------------------- */
 
 static bool evp_update(struct kr_page_op *op, const uint8_t *src, size_t len, uint8_t *dst,
                        size_t *ret_len)
@@ -65,8 +64,7 @@ static bool evp_update(struct kr_page_op *op, const uint8_t *src, size_t len, ui
     return true;
 }
 
-/* --- CBC without padding: EVP sees whole blocks only
- * ---------------------------------------------- */
+/* --- CBC without padding: EVP sees whole blocks only ------------------------------------------ */
 
 /* Fills the held block up from the input; returns how much was taken. */
 static size_t fill_held(struct kr_page_op *op, const uint8_t *src, size_t len)
@@ -180,8 +178,7 @@ static enum kr_status cbc_finish(struct kr_page_op *op, uint8_t *dst, size_t *re
     return KR_OK;
 }
 
-/* --- GCM: the last 16 bytes of a ciphertext are its tag
- * ------------------------------------------- */
+/* --- GCM: the last 16 bytes of a ciphertext are its tag --------------------------------------- */
 
 static bool gcm_decrypt_update(struct kr_page_op *op, const uint8_t *src, size_t len, uint8_t *dst,
                                size_t *ret_len)
@@ -232,8 +229,7 @@ static enum kr_status padded_finish(struct kr_page_op *op, uint8_t *dst, size_t 
     return KR_OK;
 }
 
-/* --- operations
- * ----------------------------------------------------------------------------------- */
+/* --- operations ------------------------------------------------------------------------------- */
 
 static bool is_usable(enum kr_cipher cipher, const struct kr_page_key *key, size_t iv_len)
 {

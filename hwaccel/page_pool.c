@@ -181,8 +181,7 @@ static enum kr_status take_unpooled(struct kr_shape shape, const struct kr_page_
     return KR_OK;
 }
 
-/* --- a thread's pool ----------------------------------------------------------------------------
- */
+/* --- a thread's pool -------------------------------------------------------------------------- */
 
 static struct kr_page_pool *make_pool(void)
 {

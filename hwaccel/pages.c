@@ -28,8 +28,7 @@ struct kr_pages {
     uint8_t chain[BLOCK]; /* of `decrypt` */
 };
 
-/* --- one key's contexts
- * --------------------------------------------------------------------------- */
+/* --- one key's contexts ----------------------------------------------------------------------- */
 
 static bool pad_off(EVP_CIPHER_CTX *ctx)
 {
@@ -101,8 +100,7 @@ void kr_pages_cleanup(struct kr_pages **pages)
     kr_pages_free(*pages);
 }
 
-/* --- one page
- * ------------------------------------------------------------------------------------- */
+/* --- one page --------------------------------------------------------------------------------- */
 
 static size_t whole_blocks(const struct kr_page_job *job)
 {
@@ -147,8 +145,7 @@ static bool decrypt_cbc(struct kr_pages *p, const struct kr_page_job *job)
     return true;
 }
 
-/* --- last partial blocks
- * -------------------------------------------------------------------------- */
+/* --- last partial blocks ---------------------------------------------------------------------- */
 
 static bool crypt_tail(struct kr_pages *p, const struct kr_page_job *job)
 {
@@ -163,8 +160,7 @@ static bool crypt_tail(struct kr_pages *p, const struct kr_page_job *job)
     return true;
 }
 
-/* --- many pages
- * ----------------------------------------------------------------------------------- */
+/* --- many pages ------------------------------------------------------------------------------- */
 
 /* The jobs not begun yet, and the lanes at work. */
 struct queue {

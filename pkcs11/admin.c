@@ -28,8 +28,7 @@ struct init_args {
     char label[33], so_pin[KR_PIN_MAX + 1], user_pin[KR_PIN_MAX + 1];
 };
 
-/* --- libp11 -------------------------------------------------------------------------------------
- */
+/* --- libp11 ----------------------------------------------------------------------------------- */
 
 struct p11 {
     PKCS11_CTX *ctx;
@@ -85,8 +84,7 @@ static void p11_close(struct kr_session *s, struct p11 *p)
         PKCS11_CTX_free(p->ctx);
 }
 
-/* --- list ---------------------------------------------------------------------------------------
- */
+/* --- list ------------------------------------------------------------------------------------- */
 
 static void clear_list(void *data)
 {
@@ -158,8 +156,7 @@ enum kr_status kr_admin_list_tokens(const char *module, const char *init_args, u
     return KR_OK;
 }
 
-/* --- init ---------------------------------------------------------------------------------------
- */
+/* --- init ------------------------------------------------------------------------------------- */
 
 static enum kr_status refuse_initialised(const char *label, struct kr_error *err)
 {

@@ -31,8 +31,7 @@ CK_MECHANISM_TYPE kr_kwp_code(const struct kr_session *s)
     return or_standard(s->quirks.aes_kwp_code, CKM_AES_KEY_WRAP_PAD);
 }
 
-/* --- AES-GCM ------------------------------------------------------------------------------------
- */
+/* --- AES-GCM ---------------------------------------------------------------------------------- */
 
 static const char gcm_aad_prefix[] = "p11keyring wrap 1";
 
@@ -121,8 +120,7 @@ enum kr_status kr_gcm_unwrap(struct kr_session *s, CK_OBJECT_HANDLE master,
     return KR_OK;
 }
 
-/* --- AES-KWP ------------------------------------------------------------------------------------
- */
+/* --- AES-KWP ---------------------------------------------------------------------------------- */
 
 static enum kr_status make_session_key(struct kr_session *s, const uint8_t *key,
                                        CK_OBJECT_HANDLE *ret, struct kr_error *err)

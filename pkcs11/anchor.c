@@ -69,9 +69,7 @@ static enum kr_status find_anchors(struct kr_session *s, struct anchor_args *arg
     return kr_objects_find(s, t.attrs, SEARCHED, ret, ret_count, err);
 }
 
-/* --- what the token has
- * ---------------------------------------------------------------------------------------
- */
+/* --- what the token has ----------------------------------------------------------------------- */
 
 static enum kr_status fail_missing(const char *label, struct kr_error *err)
 {
@@ -127,8 +125,7 @@ static enum kr_status survey(struct kr_session *s, struct anchor_args *args, str
     return KR_OK;
 }
 
-/* --- read ---------------------------------------------------------------------------------------
- */
+/* --- read ------------------------------------------------------------------------------------- */
 
 static enum kr_status run_read(struct kr_session *s, void *data, struct kr_error *err)
 {
@@ -159,8 +156,7 @@ enum kr_status kr_anchor_read(struct kr_token *token, const char *label, kr_anch
     return KR_OK;
 }
 
-/* --- raise and remove ---------------------------------------------------------------------------
- */
+/* --- raise and remove ------------------------------------------------------------------------- */
 
 /* Another writer may have been faster: what is gone already is not missed. */
 static enum kr_status destroy_all(struct kr_session *s, const CK_OBJECT_HANDLE *objects,

@@ -103,8 +103,7 @@ enum kr_status kr_seat_open(struct kr_seat *seat, bool *ret_crowded, struct kr_e
     return status;
 }
 
-/* --- the connection -----------------------------------------------------------------------------
- */
+/* --- the connection --------------------------------------------------------------------------- */
 
 struct handles {
     bool restart;
@@ -292,8 +291,7 @@ enum kr_status kr_pool_connect(struct kr_pool *p, struct kr_seat **ret, bool *re
     return status;
 }
 
-/* --- the end ------------------------------------------------------------------------------------
- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 /* A call that hangs now cannot keep us: its worker is written off like any other. */
 static void run_last(struct kr_seat *seat, struct kr_job *job)

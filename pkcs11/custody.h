@@ -10,7 +10,7 @@
 
 struct kr_custody {
     bool known;       /* false: the token makes no AES key to try it with */
-    const char *leak; /* how a key gets out, "copied as an extractable one"; NULL: by no way tried */
+    const char *leak; /* how a key gets out, "wrapped out"; NULL: by no way that was tried */
 };
 
 /* Tries it with keys of its own, which live no longer than the session. Master keys are not

@@ -128,8 +128,7 @@ static CK_RV generate_pair(struct kr_session *s, const struct kr_object_id *id, 
     return rv;
 }
 
-/* --- destroy ------------------------------------------------------------------------------------
- */
+/* --- destroy ---------------------------------------------------------------------------------- */
 
 /* Without its private half it opens nothing: what hinders its end is no failure. */
 static void destroy_public(struct kr_session *s, const struct kr_object_id *id)
@@ -161,8 +160,7 @@ CK_RV kr_key_destroy(struct kr_session *s, CK_OBJECT_HANDLE handle, enum kr_key_
     return rv;
 }
 
-/* --- make ---------------------------------------------------------------------------------------
- */
+/* --- make ------------------------------------------------------------------------------------- */
 
 enum kr_status kr_key_order_fill(struct kr_key_order *order, enum kr_key_kind kind,
                                  const char *label, struct kr_error *err)

@@ -15,8 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* --- what the token says beforehand -------------------------------------------------------------
- */
+/* --- what the token says beforehand ----------------------------------------------------------- */
 
 struct state_args {
     struct kr_token_info info;
@@ -65,8 +64,7 @@ void kr_token_guard_id(const struct kr_token_info *info, char *ret)
     snprintf(ret, KR_GUARD_ID_MAX, "%s/%s/%s", info->model, info->serial, info->label);
 }
 
-/* --- C_Login ------------------------------------------------------------------------------------
- */
+/* --- C_Login ---------------------------------------------------------------------------------- */
 
 enum { PIN_PAD_TIMEOUT_MS = 60000 }; /* a person types */
 
@@ -217,8 +215,7 @@ static enum kr_status log_in(struct kr_seat *seat, const struct kr_token_options
     return attempt(seat, options, &state->info, ret_tried, err);
 }
 
-/* --- one at a time ------------------------------------------------------------------------------
- */
+/* --- one at a time ---------------------------------------------------------------------------- */
 
 static bool is_logged_in(struct kr_pool *p)
 {

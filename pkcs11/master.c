@@ -15,8 +15,7 @@ bool kr_object_id_equal(const struct kr_object_id *a, const struct kr_object_id 
     return a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
 }
 
-/* --- list and find ------------------------------------------------------------------------------
- */
+/* --- list and find ---------------------------------------------------------------------------- */
 
 struct list_args {
     struct kr_master_info *list;
@@ -176,8 +175,7 @@ enum kr_status kr_master_find_uri(struct kr_token *token, const char *uri,
     return KR_OK;
 }
 
-/* --- destroy ------------------------------------------------------------------------------------
- */
+/* --- destroy ---------------------------------------------------------------------------------- */
 
 static enum kr_status run_destroy(struct kr_session *s, void *data, struct kr_error *err)
 {
@@ -201,8 +199,7 @@ enum kr_status kr_master_destroy(struct kr_token *token, const struct kr_object_
     return kr_token_run(token, KR_NEED_LOGIN, job, err);
 }
 
-/* --- use ----------------------------------------------------------------------------------------
- */
+/* --- use -------------------------------------------------------------------------------------- */
 
 struct use_args {
     struct kr_object_id id;

@@ -29,8 +29,7 @@ static bool wished(enum kr_wrap_mechanism wish, enum kr_wrap_mechanism mechanism
            (wish == KR_WRAP_RSA && kind_for(mechanism) == KR_KIND_RSA);
 }
 
-/* --- what the token answered --------------------------------------------------------------------
- */
+/* --- what the token answered ------------------------------------------------------------------ */
 
 struct answers {
     char text[512];
@@ -95,8 +94,7 @@ static enum kr_status fail_answers(enum kr_wrap_mechanism wish, const struct ans
     return err->status;
 }
 
-/* --- prove --------------------------------------------------------------------------------------
- */
+/* --- prove ------------------------------------------------------------------------------------ */
 
 struct prove_args {
     struct kr_object_id id;
@@ -154,8 +152,7 @@ enum kr_status kr_master_prove(struct kr_token *token, const struct kr_object_id
     return prove_first(token, &key, wish, ret, &answers, err);
 }
 
-/* --- generate -----------------------------------------------------------------------------------
- */
+/* --- generate --------------------------------------------------------------------------------- */
 
 /* An AES key has the usages of one mechanism, an RSA key serves both of RSA's. */
 struct attempt {

@@ -14,8 +14,7 @@
 
 #include <string.h>
 
-/* --- failures -----------------------------------------------------------------------------------
- */
+/* --- failures --------------------------------------------------------------------------------- */
 
 enum kr_status kr_fail_format(const char *function, CK_ULONG len, struct kr_error *err)
 {
@@ -54,8 +53,7 @@ enum kr_status kr_fail_unwrap(const char *function, CK_RV rv, struct kr_error *e
     return status;
 }
 
-/* --- any ----------------------------------------------------------------------------------------
- */
+/* --- any -------------------------------------------------------------------------------------- */
 
 static enum kr_status fail_mechanism(enum kr_wrap_mechanism mechanism, struct kr_error *err)
 {
@@ -170,8 +168,7 @@ enum kr_status kr_prove_with(struct kr_session *s, CK_OBJECT_HANDLE master,
     return KR_OK;
 }
 
-/* --- random -------------------------------------------------------------------------------------
- */
+/* --- random ----------------------------------------------------------------------------------- */
 
 enum kr_status kr_session_random(struct kr_session *s, uint8_t *ret, size_t len,
                                  struct kr_error *err)

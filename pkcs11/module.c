@@ -137,8 +137,7 @@ const char *kr_module_path(const struct kr_module *module)
     return module->path;
 }
 
-/* --- being the one who acts on the module -------------------------------------------------------
- */
+/* --- being the one who acts on the module ----------------------------------------------------- */
 
 static bool enter(struct kr_module *m, const struct kr_worker *worker)
 {
@@ -355,8 +354,7 @@ enum kr_status kr_module_restart(struct kr_module *m, struct kr_worker *worker, 
     return status;
 }
 
-/* --- bookkeeping --------------------------------------------------------------------------------
- */
+/* --- bookkeeping ------------------------------------------------------------------------------ */
 
 void kr_module_detach(struct kr_module *m)
 {

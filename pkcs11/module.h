@@ -36,8 +36,7 @@ const char *kr_module_path(const struct kr_module *module);
 KR_MUST_USE enum kr_status kr_module_set_init_args(struct kr_module *module, const char *text,
                                                    struct kr_error *err);
 
-/* --- on a worker thread; each call into the module is stamped on `worker` -----------------------
- */
+/* --- on a worker thread; each call into the module is stamped on `worker` --------------------- */
 
 /* Loads and initialises it for one more connection. Each success is undone by kr_module_detach().
  */
@@ -55,8 +54,7 @@ KR_MUST_USE enum kr_status kr_module_reinitialise(struct kr_module *module,
 KR_MUST_USE enum kr_status kr_module_restart(struct kr_module *module, struct kr_worker *worker,
                                              bool *ret_restarted, struct kr_error *err);
 
-/* --- bookkeeping --------------------------------------------------------------------------------
- */
+/* --- bookkeeping ------------------------------------------------------------------------------ */
 
 void kr_module_detach(struct kr_module *module);
 

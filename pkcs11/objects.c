@@ -272,8 +272,7 @@ enum kr_status kr_keys_find(struct kr_session *s, const struct kr_object_id *id,
     return KR_OK;
 }
 
-/* --- attributes ---------------------------------------------------------------------------------
- */
+/* --- attributes ------------------------------------------------------------------------------- */
 
 static const char *find_kind_problem(const struct kr_master_info *info)
 {

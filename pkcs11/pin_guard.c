@@ -63,8 +63,7 @@ static enum kr_status fail_io(struct kr_error *err, const char *what, const char
     return KR_IO;
 }
 
-/* --- reading ------------------------------------------------------------------------------------
- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static enum kr_status read_all(int fd, const char *path, char **ret, struct kr_error *err)
 {
@@ -142,8 +141,7 @@ static void one_line(char *ret, size_t size, const char *text)
             *p = '?';
 }
 
-/* --- the file -----------------------------------------------------------------------------------
- */
+/* --- the file --------------------------------------------------------------------------------- */
 
 /* Made by root, it belongs to whom the keystore beside it belongs to, or else the folder. */
 static int give_to_owner(int fd, const char *path)
@@ -243,8 +241,7 @@ static enum kr_status open_locked(const char *path, unsigned timeout_ms, int *re
     return status;
 }
 
-/* --- begin and end ------------------------------------------------------------------------------
- */
+/* --- begin and end ---------------------------------------------------------------------------- */
 
 static bool is_guarded(const struct view *view, const char *identity, bool count_low)
 {
@@ -364,8 +361,7 @@ void kr_pin_guard_end(struct kr_pin_guard *guard, enum kr_guard_outcome outcome)
     free(guard);
 }
 
-/* --- asking and clearing ------------------------------------------------------------------------
- */
+/* --- asking and clearing ---------------------------------------------------------------------- */
 
 /* Without the lock: a login under way would make this wait, and a half-written line is skipped. */
 enum kr_status kr_pin_guard_query(const char *path, const char *token_id, const char *identity,

@@ -13,8 +13,7 @@ void kr_pool_count(uint64_t *counter, int64_t n)
     __atomic_add_fetch(counter, (uint64_t)n, __ATOMIC_RELAXED);
 }
 
-/* --- life ---------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static void init_locks(struct kr_pool *p)
 {
@@ -69,8 +68,7 @@ bool kr_pool_seen(struct kr_pool *p)
     return seen;
 }
 
-/* --- under the lock -----------------------------------------------------------------------------
- */
+/* --- under the lock --------------------------------------------------------------------------- */
 
 /* False when the time is up. */
 bool kr_pool_wait(struct kr_pool *p, uint64_t deadline)
@@ -171,8 +169,7 @@ void kr_pool_rest(struct kr_pool *p)
     p->in_use = false;
 }
 
-/* --- jobs ---------------------------------------------------------------------------------------
- */
+/* --- jobs ------------------------------------------------------------------------------------- */
 
 static unsigned lend_keys(struct kr_seat *seat, struct kr_job *job)
 {
@@ -227,8 +224,7 @@ enum kr_status kr_seat_run(struct kr_seat *seat, struct kr_job *job, struct kr_e
     return status;
 }
 
-/* --- entering and leaving -----------------------------------------------------------------------
- */
+/* --- entering and leaving --------------------------------------------------------------------- */
 
 static enum kr_status enter(struct kr_pool *p, uint64_t deadline, struct kr_seat **ret,
                             bool *ret_hung, struct kr_error *err)
@@ -314,8 +310,7 @@ bool kr_pool_leave(struct kr_seat *seat, enum kr_loss lost)
     return ended;
 }
 
-/* --- searching ----------------------------------------------------------------------------------
- */
+/* --- searching -------------------------------------------------------------------------------- */
 
 static enum kr_status run_search(struct kr_session *s, void *args, struct kr_error *err)
 {
@@ -361,8 +356,7 @@ enum kr_status kr_seat_search(struct kr_seat *seat, struct kr_error *err)
     return status;
 }
 
-/* --- the end ------------------------------------------------------------------------------------
- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 void kr_pool_free(struct kr_pool *p)
 {

@@ -42,8 +42,7 @@ void kr_pool_count(uint64_t *counter, int64_t n);
 
 KR_MUST_USE enum kr_status kr_pool_fail_busy(const struct kr_pool *pool, struct kr_error *err);
 
-/* --- under the lock -----------------------------------------------------------------------------
- */
+/* --- under the lock --------------------------------------------------------------------------- */
 
 /* Waits for a change. False when the time is up. */
 bool kr_pool_wait(struct kr_pool *pool, uint64_t deadline);

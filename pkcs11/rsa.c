@@ -21,8 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- the public half ----------------------------------------------------------------------------
- */
+/* --- the public half -------------------------------------------------------------------------- */
 
 /* A big-endian number without its leading zeros; false when it is missing or too long. */
 static bool take_number(const CK_ATTRIBUTE *attr, uint8_t *ret, size_t max, size_t *ret_len)
@@ -180,8 +179,7 @@ static enum kr_status public_half(struct kr_session *s, CK_OBJECT_HANDLE master,
     return *ret ? KR_OK : kr_fail_memory(err);
 }
 
-/* --- wrap and unwrap ----------------------------------------------------------------------------
- */
+/* --- wrap and unwrap -------------------------------------------------------------------------- */
 
 /* The length of the ciphertext, the ciphertext, the signature. */
 enum { LENGTH = 2 };

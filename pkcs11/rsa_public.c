@@ -26,8 +26,7 @@ size_t kr_rsa_signed(enum kr_wrap_mechanism mechanism, const struct kr_object_id
     return (size_t)(at + len - ret);
 }
 
-/* --- OpenSSL's objects --------------------------------------------------------------------------
- */
+/* --- OpenSSL's objects ------------------------------------------------------------------------ */
 
 static void free_key(EVP_PKEY **key)
 {

@@ -118,8 +118,7 @@ void kr_session_run(struct kr_session *s, struct kr_job *job)
     s->keys = NULL;
 }
 
-/* --- the token ----------------------------------------------------------------------------------
- */
+/* --- the token -------------------------------------------------------------------------------- */
 
 static void copy_padded(char *ret, const unsigned char *from, size_t len)
 {

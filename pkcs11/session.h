@@ -102,8 +102,7 @@ void kr_token_info_fill(struct kr_token_info *ret, CK_SLOT_ID slot, const CK_TOK
 KR_MUST_USE enum kr_status kr_session_mechanisms(struct kr_session *session, CK_ULONG **ret,
                                                  size_t *ret_count, struct kr_error *err);
 
-/* --- objects (objects.c) ------------------------------------------------------------------------
- */
+/* --- objects (objects.c) ---------------------------------------------------------------------- */
 
 /* Every object that matches; *ret is malloc'ed. */
 KR_MUST_USE enum kr_status kr_objects_find(struct kr_session *session, CK_ATTRIBUTE *template,
@@ -114,8 +113,7 @@ KR_MUST_USE enum kr_status kr_objects_find(struct kr_session *session, CK_ATTRIB
 CK_RV kr_object_read(struct kr_session *session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE *attrs,
                      CK_ULONG count);
 
-/* --- keys (objects.c) ---------------------------------------------------------------------------
- */
+/* --- keys (objects.c) ------------------------------------------------------------------------- */
 
 /* Searches the token for secret keys and RSA private keys; afterwards the handles are known. */
 KR_MUST_USE enum kr_status kr_keys_load(struct kr_session *session, struct kr_error *err);
@@ -176,8 +174,7 @@ CK_RV kr_key_destroy(struct kr_session *session, CK_OBJECT_HANDLE handle, enum k
 enum { KR_ID_TEXT = 2 * KR_OBJECT_ID_MAX + 1 };
 void kr_id_text(const struct kr_object_id *id, char *ret);
 
-/* --- random (mechanism.c) -----------------------------------------------------------------------
- */
+/* --- random (mechanism.c) --------------------------------------------------------------------- */
 
 /* The token's generator XOR OpenSSL's. */
 KR_MUST_USE enum kr_status kr_session_random(struct kr_session *session, uint8_t *ret, size_t len,

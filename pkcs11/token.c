@@ -29,8 +29,7 @@ struct kr_token {
     struct kr_token_stats stats;
 };
 
-/* --- forks --------------------------------------------------------------------------------------
- */
+/* --- forks ------------------------------------------------------------------------------------ */
 
 static pthread_mutex_t tokens_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kr_token *tokens;
@@ -82,8 +81,7 @@ static void remove_token(struct kr_token *t)
     pthread_mutex_unlock(&tokens_lock);
 }
 
-/* --- running a job ------------------------------------------------------------------------------
- */
+/* --- running a job ---------------------------------------------------------------------------- */
 
 /* A token that hangs, or is slow to fail, is left alone for longer than a server's watcher takes to
  * find out that it still does: so that nobody else waits for it again. */
@@ -134,8 +132,7 @@ enum kr_status kr_token_run(struct kr_token *t, enum kr_need need, struct kr_job
     return status;
 }
 
-/* --- life ---------------------------------------------------------------------------------------
- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static void token_free(struct kr_token *t)
 {
@@ -237,8 +234,7 @@ const char *kr_token_name(const struct kr_token *t)
     return t->name;
 }
 
-/* --- questions ----------------------------------------------------------------------------------
- */
+/* --- questions -------------------------------------------------------------------------------- */
 
 static enum kr_status run_info(struct kr_session *s, void *args, struct kr_error *err)
 {

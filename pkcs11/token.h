@@ -152,8 +152,7 @@ bool kr_token_is_up(const struct kr_token *token);
 bool kr_token_worth_trying(const struct kr_token *token);
 void kr_token_get_stats(const struct kr_token *token, struct kr_token_stats *ret);
 
-/* --- master keys; each call logs in when needed ------------------------------------------------
- */
+/* --- master keys; each call logs in when needed ----------------------------------------------- */
 
 /* Generates a key in the token: CKA_TOKEN, CKA_PRIVATE, CKA_SENSITIVE, not CKA_EXTRACTABLE, with
  * the usages that the mechanism `wish` needs and no other (KR_WRAP_AUTO: the first that works of

@@ -27,8 +27,7 @@ struct kr_worker {
     bool written_off; /* the caller is gone: the thread frees everything when it gets here */
 };
 
-/* --- jobs ---------------------------------------------------------------------------------------
- */
+/* --- jobs ------------------------------------------------------------------------------------- */
 
 struct kr_job *kr_job_new(size_t size, kr_job_run run, kr_job_clear clear)
 {
@@ -57,8 +56,7 @@ void kr_job_cleanup(struct kr_job **job)
     job_unref(*job);
 }
 
-/* --- the thread ---------------------------------------------------------------------------------
- */
+/* --- the thread ------------------------------------------------------------------------------- */
 
 static void worker_free(struct kr_worker *w)
 {
@@ -148,8 +146,7 @@ unsigned kr_worker_timeout(const struct kr_worker *w)
     return w->timeout_ms;
 }
 
-/* --- the caller's side --------------------------------------------------------------------------
- */
+/* --- the caller's side ------------------------------------------------------------------------ */
 
 static void init_locks(struct kr_worker *w)
 {

@@ -76,8 +76,7 @@ struct kr_session *kr_worker_session(struct kr_worker *worker);
 /* Ends an idle worker and waits for its thread; it makes no more calls. */
 void kr_worker_stop(struct kr_worker *worker);
 
-/* --- on the worker thread -----------------------------------------------------------------------
- */
+/* --- on the worker thread --------------------------------------------------------------------- */
 
 /* Stamps the start of a call that may hang; false when the worker was written off: then it must not
  * be made. `function` is static text. */

@@ -33,8 +33,7 @@ KR_MUST_USE enum kr_status kr_prove_with(struct kr_session *session, CK_OBJECT_H
 CK_MECHANISM_TYPE kr_gcm_code(const struct kr_session *session);
 CK_MECHANISM_TYPE kr_kwp_code(const struct kr_session *session);
 
-/* --- the mechanisms -----------------------------------------------------------------------------
- */
+/* --- the mechanisms --------------------------------------------------------------------------- */
 
 KR_MUST_USE enum kr_status kr_gcm_wrap(struct kr_session *session, CK_OBJECT_HANDLE master,
                                        const struct kr_object_id *id, const uint8_t *key,
@@ -62,8 +61,7 @@ KR_MUST_USE enum kr_status kr_rsa_unwrap(struct kr_session *session, CK_OBJECT_H
                                          size_t wrapped_len, uint8_t *ret_key,
                                          struct kr_error *err);
 
-/* --- what they share ----------------------------------------------------------------------------
- */
+/* --- what they share -------------------------------------------------------------------------- */
 
 /* The failure of a call that unwraps: KR_INTEGRITY for the values by which modules say that a wrap
  * is not genuine. A lost token is told apart afterwards, when the failed job asks whether the token

@@ -318,8 +318,7 @@ enum kr_status kr_audit_commit(struct kr_audit *audit, struct kr_keystore *keyst
                                           : KR_OK;
 }
 
-/* --- failures, again and again ------------------------------------------------------------------
- */
+/* --- failures, again and again ---------------------------------------------------------------- */
 
 /* The same but for words that tell times and places. */
 static bool is_same(const json_t *a, const json_t *b)

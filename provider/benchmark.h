@@ -19,8 +19,7 @@ struct kr_benchmark {
     bool interrupted;
 };
 
-/* --- the token ----------------------------------------------------------------------------------
- */
+/* --- the token -------------------------------------------------------------------------------- */
 
 enum { KR_BENCHMARK_SESSIONS_MAX = 64, KR_BENCHMARK_ROWS_MAX = 16 };
 
@@ -53,8 +52,7 @@ KR_MUST_USE enum kr_status kr_benchmark_token(struct kr_benchmark *benchmark,
                                               struct kr_token_rate ret[2 * KR_BENCHMARK_ROWS_MAX],
                                               size_t *ret_count, struct kr_error *err);
 
-/* --- page ciphers -------------------------------------------------------------------------------
- */
+/* --- page ciphers ----------------------------------------------------------------------------- */
 
 enum kr_page_engine {
     KR_ENGINE_ONE_PAGE,    /* hwaccel/page_cipher.h: the key kept */
@@ -79,8 +77,7 @@ KR_MUST_USE enum kr_status kr_benchmark_pages(struct kr_benchmark *benchmark,
                                               struct kr_page_rate ret[KR_PAGE_RATES_MAX],
                                               size_t *ret_count, struct kr_error *err);
 
-/* --- whole files --------------------------------------------------------------------------------
- */
+/* --- whole files ------------------------------------------------------------------------------ */
 
 enum kr_file_work {
     KR_FILE_COPY,

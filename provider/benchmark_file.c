@@ -32,8 +32,7 @@ struct bench {
     uint64_t done, total;                          /* measurements */
 };
 
-/* --- what is done with a chunk ------------------------------------------------------------------
- */
+/* --- what is done with a chunk ---------------------------------------------------------------- */
 
 struct batch {
     struct kr_page_job jobs[BATCH];
@@ -147,8 +146,7 @@ static enum kr_status make_pages(struct kr_bulk_chunk *chunk, void *context, str
     return KR_OK;
 }
 
-/* --- files --------------------------------------------------------------------------------------
- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 /* A file that nobody else can open, and that is gone with this process. */
 static enum kr_status open_temporary(const char *directory, int *ret, struct kr_error *err)
@@ -219,8 +217,7 @@ static enum kr_status make_files(struct bench *b, struct kr_error *err)
     return KR_OK;
 }
 
-/* --- measuring ----------------------------------------------------------------------------------
- */
+/* --- measuring -------------------------------------------------------------------------------- */
 
 static double seconds_of(clockid_t clock)
 {

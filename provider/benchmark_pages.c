@@ -71,8 +71,7 @@ static struct kr_page_key page_key(const struct bench *b)
     return (struct kr_page_key){b->page_key, sizeof(b->page_key), b->data_key, 1, 1};
 }
 
-/* --- the engines, each over all pages -----------------------------------------------------------
- */
+/* --- the engines, each over all pages --------------------------------------------------------- */
 
 static bool run_one_page(struct bench *b)
 {
@@ -151,8 +150,7 @@ static bool (*const engines[KR_ENGINES])(struct bench *) = {
     [KR_ENGINE_NEW_CONTEXT] = run_new_context,
 };
 
-/* --- what they must give ------------------------------------------------------------------------
- */
+/* --- what they must give ---------------------------------------------------------------------- */
 
 static bool gives_the_same(struct bench *b, enum kr_page_engine engine)
 {
@@ -222,8 +220,7 @@ static enum kr_status prepare(struct bench *b, const struct algorithm *algorithm
     return check(b, err);
 }
 
-/* --- measuring ----------------------------------------------------------------------------------
- */
+/* --- measuring -------------------------------------------------------------------------------- */
 
 static double cpu_seconds(void)
 {

@@ -53,8 +53,7 @@ static double seconds_since(const struct timespec *from)
     return (double)(at.tv_sec - from->tv_sec) + (double)(at.tv_nsec - from->tv_nsec) * 1e-9;
 }
 
-/* --- a caller -----------------------------------------------------------------------------------
- */
+/* --- a caller --------------------------------------------------------------------------------- */
 
 static enum kr_status wrap(struct caller *caller, struct kr_error *err)
 {
@@ -135,8 +134,7 @@ static void free_callers(struct caller *callers, unsigned count)
     free(callers);
 }
 
-/* --- a row --------------------------------------------------------------------------------------
- */
+/* --- a row ------------------------------------------------------------------------------------ */
 
 static void stop(struct row *row)
 {

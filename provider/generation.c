@@ -12,8 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-/* --- the value (docs/FORMAT.md) ----------------------------------------------------------------
- */
+/* --- the value (docs/FORMAT.md) --------------------------------------------------------------- */
 
 enum { FORMAT = 1, AT_EPOCH = 1, AT_UUID = 5, AT_NUMBER = 21, AT_TAG = 29, AT_WRITTEN = 45 };
 enum { VALUE_BYTES = 53 };
@@ -53,8 +52,7 @@ static bool is_newer(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_
                                     : one.generation.number > other.generation.number;
 }
 
-/* --- reading -----------------------------------------------------------------------------------
- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 void kr_anchors_init(struct kr_anchors *anchors, const struct kr_tokens *tokens,
                      const char *keyring)
@@ -123,8 +121,7 @@ enum kr_status kr_anchors_read(struct kr_anchors *anchors, struct kr_error *err)
     return err->status;
 }
 
-/* --- comparing ---------------------------------------------------------------------------------
- */
+/* --- comparing -------------------------------------------------------------------------------- */
 
 static enum kr_status fail_other(const struct kr_anchor *anchor, const struct kr_token *token,
                                  const struct kr_keystore *keystore, struct kr_error *err)
@@ -198,8 +195,7 @@ bool kr_anchors_behind(const struct kr_anchors *anchors, const struct kr_keystor
     return false;
 }
 
-/* --- raising -----------------------------------------------------------------------------------
- */
+/* --- raising ---------------------------------------------------------------------------------- */
 
 static void complain(struct kr_anchor *anchor, const struct kr_token *token, struct kr_error *why)
 {

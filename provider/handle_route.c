@@ -25,8 +25,7 @@ static enum kr_status fail_route(struct kr_error *err, const char *cipher, const
     return err->status;
 }
 
-/* --- who does the ciphers ----------------------------------------------------------------------
- */
+/* --- who does the ciphers --------------------------------------------------------------------- */
 
 static kr_register_function find_register(const OSSL_PROVIDER *provider)
 {
@@ -114,8 +113,7 @@ void kr_handle_route_close(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* --- the proof ---------------------------------------------------------------------------------
- */
+/* --- the proof -------------------------------------------------------------------------------- */
 
 enum { LONGEST = KR_HANDLE_ECB_BYTES, BLOCK = 16 };
 

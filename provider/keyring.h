@@ -33,8 +33,7 @@ struct kr_data_key {
     uint8_t bytes[32];
 };
 
-/* --- open and close ------------------------------------------------------------------------------
- */
+/* --- open and close --------------------------------------------------------------------------- */
 
 /* Opens keystore and token, checks the manifest and every master key in use, and unwraps every data
  * key. The config is only read during the call. */
@@ -49,8 +48,7 @@ KR_MUST_USE enum kr_status kr_keyring_open_server(const struct kr_config *config
 /* Waits for no hung module. NULL is accepted. */
 void kr_keyring_close(struct kr_keyring *keyring);
 
-/* --- lookups: no lock, no allocation ------------------------------------------------------------
- */
+/* --- lookups: no lock, no allocation ---------------------------------------------------------- */
 
 /* The latest version of a key, one atomic load after the table lookup; 0 when it is not there. */
 uint32_t kr_keyring_latest(const struct kr_keyring *keyring, uint32_t id);
@@ -59,8 +57,7 @@ uint32_t kr_keyring_latest(const struct kr_keyring *keyring, uint32_t id);
 const struct kr_data_key *kr_keyring_find(const struct kr_keyring *keyring, uint32_t id,
                                           uint32_t version);
 
-/* --- following changes
- * ---------------------------------------------------------------------------- */
+/* --- following changes ------------------------------------------------------------------------ */
 
 /* Takes over what other processes have committed since; cheap when nothing has changed. Keys are
  * only ever added. On failure everything stays as it was. */
@@ -70,8 +67,7 @@ KR_MUST_USE enum kr_status kr_keyring_refresh(struct kr_keyring *keyring, struct
  * ends with kr_keyring_close(). */
 KR_MUST_USE enum kr_status kr_keyring_watch(struct kr_keyring *keyring, struct kr_error *err);
 
-/* --- changes; each is durable when it returns KR_OK ----------------------------------------------
- */
+/* --- changes; each is durable when it returns KR_OK ------------------------------------------- */
 
 /* Makes a key with its first version; KR_REFUSED when the key has versions. `import` (NULL: random)
  * are import_len (16, 24, 32) bytes to take as they are. */
@@ -96,8 +92,7 @@ KR_MUST_USE enum kr_status kr_keyring_rotate_key(struct kr_keyring *keyring, uin
 KR_MUST_USE enum kr_status kr_keyring_set_disabled(struct kr_keyring *keyring, uint32_t id,
                                                    bool disabled, struct kr_error *err);
 
-/* --- making a keyring
- * ------------------------------------------------------------------------------ */
+/* --- making a keyring ------------------------------------------------------------------------- */
 
 /* Makes the keystore around a master key in each configured token: a new one
  * ("p11keyring:<keyring>:<n>"), or the one that `adopt_uri` names. Each is checked and its
@@ -124,8 +119,7 @@ KR_MUST_USE enum kr_status kr_keyring_open_token(const struct kr_config *config,
 /* "<keystore>.pin-guard", malloc'ed; NULL when out of memory. */
 char *kr_keyring_guard_path(const struct kr_config *config);
 
-/* --- the keystore's generation, as the tokens remember it ---------------------------------------
- */
+/* --- the keystore's generation, as the tokens remember it ------------------------------------- */
 
 enum kr_anchor_state {
     KR_ANCHOR_NOT_ASKED, /* the token is away */
@@ -164,8 +158,7 @@ KR_MUST_USE enum kr_status kr_keyring_accept(const struct kr_config *config, kr_
 KR_MUST_USE enum kr_status kr_keyring_audit_anchor(struct kr_keyring *keyring,
                                                    struct kr_audit_head *ret, struct kr_error *err);
 
-/* --- for status and diagnosis
- * ---------------------------------------------------------------------- */
+/* --- for status and diagnosis ----------------------------------------------------------------- */
 
 /* One token's part in the keyring. */
 struct kr_token_report {

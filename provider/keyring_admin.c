@@ -180,8 +180,7 @@ enum kr_status kr_keyring_ensure_key(struct kr_keyring *keyring, uint32_t id, en
     return KR_OK;
 }
 
-/* --- the audit log's anchor ---------------------------------------------------------------------
- */
+/* --- the audit log's anchor ------------------------------------------------------------------- */
 
 static enum kr_status read_anchor(struct kr_keystore *keystore, void *ret, struct kr_error *err)
 {

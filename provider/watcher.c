@@ -24,8 +24,7 @@ struct kr_watcher {
     bool stop;
 };
 
-/* --- forks --------------------------------------------------------------------------------------
- */
+/* --- forks ------------------------------------------------------------------------------------ */
 
 /* A fork waits a little until no watcher is at work: in the child, locks of SQLite or of a module
  * that another thread held would never be given back. */
@@ -86,8 +85,7 @@ static void watch_forks(void)
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-/* --- watching -----------------------------------------------------------------------------------
- */
+/* --- watching --------------------------------------------------------------------------------- */
 
 /* Something that can fail for a long time: said once when it begins and once when it is over. */
 struct trouble {

@@ -36,8 +36,7 @@ static enum kr_status tell(struct reader *reader, unsigned long number,
     return reader->visit(&line, reader->context, err);
 }
 
-/* --- links -------------------------------------------------------------------------------------
- */
+/* --- links ------------------------------------------------------------------------------------ */
 
 /* NULL, or what is wrong with a record that stands behind the last one. */
 static const char *check_link(struct reader *reader, const struct kr_audit_record *record)
@@ -71,8 +70,7 @@ static void compare_anchor(struct kr_audit_chain *chain, const struct kr_audit_h
     chain->anchor_differs = chain->anchor_differs || !kr_audit_head_equal(head, &chain->anchor);
 }
 
-/* --- lines -------------------------------------------------------------------------------------
- */
+/* --- lines ------------------------------------------------------------------------------------ */
 
 /* True when `fields` is the remark about the line that could not be read. */
 static bool explains(const struct reader *reader, const json_t *fields)
@@ -127,8 +125,7 @@ static enum kr_status take_line(struct reader *reader, const char *text, size_t 
     return ended ? KR_OK : settle_bad(reader, true, err);
 }
 
-/* --- files -------------------------------------------------------------------------------------
- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static enum kr_status fail_read(const char *path, int code, struct kr_error *err)
 {

@@ -70,8 +70,7 @@ void kr_audit_log_expect(struct kr_audit_log *log, const struct kr_audit_head *h
     pthread_mutex_unlock(&log->lock);
 }
 
-/* --- files -------------------------------------------------------------------------------------
- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static enum kr_status fail_file(const char *what, const char *path, struct kr_error *err)
 {
@@ -160,8 +159,7 @@ static enum kr_status lock_file(const struct kr_audit_log *log, int fd, struct k
     return KR_OK;
 }
 
-/* --- where the chain stands ---------------------------------------------------------------------
- */
+/* --- where the chain stands ------------------------------------------------------------------- */
 
 static void read_head(int fd, struct kr_audit_head *ret)
 {
@@ -257,8 +255,7 @@ static enum kr_status read_tail(const struct kr_audit_log *log, int fd, struct t
     return KR_INTEGRITY;
 }
 
-/* --- remarks of the log itself ------------------------------------------------------------------
- */
+/* --- remarks of the log itself ---------------------------------------------------------------- */
 
 /* A text to write: lines that follow each other in the chain. */
 struct text {
@@ -319,8 +316,7 @@ static enum kr_status begin_text(const struct tail *tail, const struct kr_audit_
                       json_pack("{s:I}", "last_seq_found", (json_int_t)tail->last.seq), err);
 }
 
-/* --- appending ---------------------------------------------------------------------------------
- */
+/* --- appending -------------------------------------------------------------------------------- */
 
 /* What could not be written whole is taken back: nobody else writes meanwhile. */
 static enum kr_status write_text(const struct kr_audit_log *log, int fd, const struct tail *tail,
@@ -416,8 +412,7 @@ enum kr_status kr_audit_log_append(struct kr_audit_log *log, json_t *fields,
     return status;
 }
 
-/* --- looking ------------------------------------------------------------------------------------
- */
+/* --- looking ---------------------------------------------------------------------------------- */
 
 /* Of a log that is yet to be made: whether its directory takes it. */
 static enum kr_status check_directory(const struct kr_audit_log *log, struct kr_error *err)

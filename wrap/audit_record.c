@@ -43,8 +43,7 @@ static char *canonical(const json_t *object)
     return json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
 }
 
-/* --- making ------------------------------------------------------------------------------------
- */
+/* --- making ----------------------------------------------------------------------------------- */
 
 static int set_hash(json_t *fields, const char *name, const uint8_t hash[KR_AUDIT_HASH_BYTES])
 {
@@ -100,8 +99,7 @@ enum kr_status kr_audit_record_seal(json_t *fields, const struct kr_audit_head *
     return KR_OK;
 }
 
-/* --- reading -----------------------------------------------------------------------------------
- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static bool read_hash(const json_t *fields, const char *name, uint8_t ret[KR_AUDIT_HASH_BYTES])
 {

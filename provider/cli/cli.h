@@ -89,8 +89,7 @@ struct cli {
 #define CLI_EXIT_WARNINGS 3
 #define CLI_EXIT_INTERRUPTED 8
 
-/* --- parse.c ------------------------------------------------------------------------------------
- */
+/* --- parse.c ---------------------------------------------------------------------------------- */
 
 /* Finds command and options in argv. KR_USAGE. */
 KR_MUST_USE enum kr_status cli_parse(struct cli *cli, int argc, char **argv, struct kr_error *err);
@@ -105,8 +104,7 @@ KR_MUST_USE enum kr_status cli_number(const struct cli *cli, enum cli_option opt
 KR_MUST_USE enum kr_status cli_cipher(const struct cli *cli, enum kr_cipher *ret,
                                       struct kr_error *err);
 
-/* --- help.c -------------------------------------------------------------------------------------
- */
+/* --- help.c ----------------------------------------------------------------------------------- */
 
 /* Help for everything (NULL, NULL), a noun (verb NULL) or a command; false when there is none. */
 bool cli_help(FILE *out, const char *noun, const char *verb);
@@ -114,8 +112,7 @@ enum kr_status cli_run_help(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_version(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_completion(struct cli *cli, struct kr_error *err);
 
-/* --- setup.c: the process, the configuration, privileges
- * -------------------------------------------- */
+/* --- setup.c: the process, the configuration, privileges -------------------------------------- */
 
 /* No core dumps, no tracing, private files, no SIGPIPE. */
 void cli_harden_process(void);
@@ -129,8 +126,7 @@ KR_MUST_USE enum kr_status cli_load_full_config(struct cli *cli, struct kr_error
 /* Makes --token NAME, if it is given, cli->token. KR_USAGE. */
 KR_MUST_USE enum kr_status cli_choose_token(struct cli *cli, struct kr_error *err);
 
-/* --- output.c
- * ------------------------------------------------------------------------------------- */
+/* --- output.c --------------------------------------------------------------------------------- */
 
 /* The exit code of each class: the one place where they meet. */
 int cli_exit_code(enum kr_status status);
@@ -163,8 +159,7 @@ enum kr_status cli_plan(const struct cli *cli, struct kr_error *err, const char 
 void cli_json_free(json_t **json);
 #define CLI_JSON __attribute__((cleanup(cli_json_free))) json_t *
 
-/* --- keys.c: what the keystore says of keys
- * ------------------------------------------------------- */
+/* --- keys.c: what the keystore says of keys --------------------------------------------------- */
 
 /* The keystore, read-only. */
 KR_MUST_USE enum kr_status cli_open_keystore(struct cli *cli, struct kr_keystore **ret,
@@ -194,8 +189,7 @@ extern const struct cli_column cli_key_columns[];
 KR_MUST_USE enum kr_status cli_read_secrets(struct kr_keystore *keystore, json_t **ret,
                                             struct kr_error *err);
 
-/* --- progress.c
- * ----------------------------------------------------------------------------------- */
+/* --- progress.c ------------------------------------------------------------------------------- */
 
 /* Long work: tells on stderr how far it is, as --progress says, and ends it when the user does
  * (SIGINT, SIGTERM, SIGHUP). */
@@ -213,16 +207,14 @@ KR_MUST_USE enum kr_status cli_progress_begin(const struct cli *cli, struct cli_
 bool cli_progress_step(uint64_t done, uint64_t total, void *context);
 void cli_progress_end(struct cli_progress *progress);
 
-/* --- cmd_master.c
- * ----------------------------------------------------------------------------------------- */
+/* --- cmd_master.c ----------------------------------------------------------------------------- */
 
 /* What keystore and tokens say of master keys, joined: array of the rows of master list. A token
  * that is away is a warning. */
 KR_MUST_USE enum kr_status cli_read_masters(struct cli *cli, json_t **ret, struct kr_error *err);
 #define CLI_UNKNOWN_MASTER "not in the keystore" /* state of a key that only a token has */
 
-/* --- key_ages.c
- * ------------------------------------------------------------------------------------------- */
+/* --- key_ages.c ------------------------------------------------------------------------------- */
 
 /* Keys in use that are older than configured: array of {kind, key, created, age_days, limit_days}.
  */
@@ -230,8 +222,7 @@ KR_MUST_USE enum kr_status cli_read_overdue(const struct cli *cli, struct kr_key
                                             json_t **ret, struct kr_error *err);
 void cli_warn_overdue(struct cli *cli, const json_t *overdue);
 
-/* --- token_report.c
- * ------------------------------------------------------------------------------- */
+/* --- token_report.c --------------------------------------------------------------------------- */
 
 /* Array of {name, uri, state, master_key, opens, waiting, anchor, generation}; with `keyring` NULL
  * only what the configuration says. Warns of each that is away or behind where there are several.
@@ -240,8 +231,7 @@ KR_MUST_USE enum kr_status cli_report_tokens(struct cli *cli, struct kr_keyring 
                                              json_t **ret, struct kr_error *err);
 extern const struct cli_column cli_token_columns[];
 
-/* --- token_state.c
- * -------------------------------------------------------------------------------- */
+/* --- token_state.c ---------------------------------------------------------------------------- */
 
 struct cli_token {
     struct kr_token *token;
@@ -267,8 +257,7 @@ json_t *cli_token_json(const struct kr_token_info *info);
 /* "pkcs11:token=LABEL;serial=..." with what RFC 7512 wants escaped; malloc'ed. */
 char *cli_token_uri(const struct kr_token_info *info);
 
-/* --- confirm.c
- * ------------------------------------------------------------------------------------ */
+/* --- confirm.c -------------------------------------------------------------------------------- */
 
 /* KR_OK when --confirm gives `name`, or when somebody at a terminal types it after reading
  * `question`; a pipe is never taken for consent. KR_REFUSED: "`what` was not confirmed". */
@@ -276,8 +265,7 @@ KR_MUST_USE enum kr_status cli_confirm_name(const struct cli *cli, const char *n
                                             const char *question, const char *what,
                                             struct kr_error *err);
 
-/* --- the commands
- * ----------------------------------------------------------------------------------- */
+/* --- the commands ----------------------------------------------------------------------------- */
 
 enum kr_status cli_run_token_init(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_token_list(struct cli *cli, struct kr_error *err);

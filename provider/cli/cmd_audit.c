@@ -7,8 +7,7 @@
 #include "cli.h"
 #include "wrap/audit_chain.h"
 
-/* --- which files --------------------------------------------------------------------------------
- */
+/* --- which files ------------------------------------------------------------------------------ */
 
 struct files {
     const char *const *at;
@@ -42,8 +41,7 @@ static enum kr_status read_files(const struct files *files, struct kr_audit_chai
     return KR_OK;
 }
 
-/* --- show ---------------------------------------------------------------------------------------
- */
+/* --- show ------------------------------------------------------------------------------------- */
 
 struct show {
     const char *since, *event; /* NULL: all */
@@ -152,8 +150,7 @@ enum kr_status cli_run_audit_show(struct cli *cli, struct kr_error *err)
     return cli_print_json(cli, result) ? KR_OK : cli_print_table(rows, columns, err);
 }
 
-/* --- verify -------------------------------------------------------------------------------------
- */
+/* --- verify ----------------------------------------------------------------------------------- */
 
 struct verdict {
     struct kr_audit_chain chain;

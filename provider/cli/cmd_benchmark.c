@@ -23,8 +23,7 @@ struct run {
     json_t *result;
 };
 
-/* --- arguments ----------------------------------------------------------------------------------
- */
+/* --- arguments -------------------------------------------------------------------------------- */
 
 /* A bit for each part; 0: all that can be measured. */
 static enum kr_status chosen_parts(const struct cli *cli, unsigned *ret, struct kr_error *err)
@@ -85,8 +84,7 @@ static enum kr_status parse_sessions(const char *text, struct kr_benchmark_token
     }
 }
 
-/* --- numbers ------------------------------------------------------------------------------------
- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
 /* To as many digits as mean something. */
 static json_t *rounded(double value, double digits)
@@ -94,8 +92,7 @@ static json_t *rounded(double value, double digits)
     return json_real(round(value * digits) / digits);
 }
 
-/* --- the token ----------------------------------------------------------------------------------
- */
+/* --- the token -------------------------------------------------------------------------------- */
 
 /* As many sessions as are asked for, whatever servers are configured to use. */
 static enum kr_status choose_sessions(struct cli *cli, struct kr_benchmark_token *subject,
@@ -173,8 +170,7 @@ static enum kr_status measure_token(struct run *run, struct kr_error *err)
     return KR_OK;
 }
 
-/* --- pages --------------------------------------------------------------------------------------
- */
+/* --- pages ------------------------------------------------------------------------------------ */
 
 static json_t *page_row(const struct kr_page_rate *rate)
 {
@@ -207,8 +203,7 @@ static enum kr_status measure_pages(struct run *run, struct kr_error *err)
     return KR_OK;
 }
 
-/* --- whole files --------------------------------------------------------------------------------
- */
+/* --- whole files ------------------------------------------------------------------------------ */
 
 static json_t *file_row(const struct kr_file_rate *rate)
 {
@@ -258,8 +253,7 @@ static enum kr_status measure_bulk(struct run *run, struct kr_error *err)
     return KR_OK;
 }
 
-/* --- all together -------------------------------------------------------------------------------
- */
+/* --- all together ----------------------------------------------------------------------------- */
 
 static void set_machine(json_t *result)
 {

@@ -34,8 +34,7 @@ static enum kr_status fail_missing(struct kr_error *err, uint32_t id)
     return KR_NOT_FOUND;
 }
 
-/* --- create
- * --------------------------------------------------------------------------------------- */
+/* --- create ----------------------------------------------------------------------------------- */
 
 enum kr_status cli_run_key_create(struct cli *cli, struct kr_error *err)
 {
@@ -60,8 +59,7 @@ enum kr_status cli_run_key_create(struct cli *cli, struct kr_error *err)
     return print_version(cli, import ? "imported" : "created", id, version, cipher, err);
 }
 
-/* --- list, show
- * ----------------------------------------------------------------------------------- */
+/* --- list, show ------------------------------------------------------------------------------- */
 
 enum kr_status cli_run_key_list(struct cli *cli, struct kr_error *err)
 {
@@ -164,8 +162,7 @@ enum kr_status cli_run_key_show(struct cli *cli, struct kr_error *err)
     return cli_print_table(versions, columns, err);
 }
 
-/* --- rotate
- * --------------------------------------------------------------------------------------- */
+/* --- rotate ----------------------------------------------------------------------------------- */
 
 static enum kr_status plan_rotation(struct cli *cli, uint32_t id, enum kr_cipher cipher,
                                     struct kr_error *err)
@@ -281,8 +278,7 @@ enum kr_status cli_run_key_rotate(struct cli *cli, struct kr_error *err)
     return all ? rotate_all(cli, err) : rotate_one(cli, err);
 }
 
-/* --- disable, enable
- * ------------------------------------------------------------------------------ */
+/* --- disable, enable -------------------------------------------------------------------------- */
 
 static enum kr_status set_disabled(struct cli *cli, bool disabled, struct kr_error *err)
 {

@@ -121,8 +121,7 @@ enum kr_status cli_run_keyring_sync(struct cli *cli, struct kr_error *err)
     return run_life(cli, keyring, kr_keyring_sync, NULL, "", &result, err);
 }
 
-/* --- keyring move -------------------------------------------------------------------------------
- */
+/* --- keyring move ----------------------------------------------------------------------------- */
 
 /* MySQL's token-resident master keys stay where they are: that must be known before. */
 static enum kr_status check_resident(struct cli *cli, struct kr_keyring *keyring, const char *to,
@@ -181,8 +180,7 @@ enum kr_status cli_run_keyring_move(struct cli *cli, struct kr_error *err)
     return KR_OK;
 }
 
-/* --- master retire ------------------------------------------------------------------------------
- */
+/* --- master retire ---------------------------------------------------------------------------- */
 
 /* A terminal is asked for the label; nothing else stands for it. */
 static enum kr_status confirm(const struct cli *cli, const struct kr_master_row *master,

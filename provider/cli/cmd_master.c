@@ -53,8 +53,7 @@ static json_t *token_row(const struct kr_master_info *info, const char *token)
                      "mechanism", "wraps", "created", "in_token", 1, "problem", info->problem);
 }
 
-/* --- create, adopt ------------------------------------------------------------------------------
- */
+/* --- create, adopt ---------------------------------------------------------------------------- */
 
 static unsigned count_named(const struct kr_master_info *found, size_t count, const char *keyring)
 {
@@ -172,8 +171,7 @@ enum kr_status cli_run_master_adopt(struct cli *cli, struct kr_error *err)
     return make_keyring(cli, cli->args[0], err);
 }
 
-/* --- list
- * ----------------------------------------------------------------------------------------- */
+/* --- list ------------------------------------------------------------------------------------- */
 
 static enum kr_status mysql_masters(struct cli *cli, struct kr_keystore *keystore, json_t *rows,
                                     struct kr_error *err)

@@ -9,8 +9,7 @@
 #include "pkcs11/admin.h"
 #include "pkcs11/pin_guard.h"
 
-/* --- init
- * ----------------------------------------------------------------------------------------- */
+/* --- init ------------------------------------------------------------------------------------- */
 
 static enum kr_status parse_slot(const struct cli *cli, unsigned long *ret, struct kr_error *err)
 {
@@ -110,8 +109,7 @@ enum kr_status cli_run_token_init(struct cli *cli, struct kr_error *err)
     return print_initialised(cli, &info, err);
 }
 
-/* --- list
- * ----------------------------------------------------------------------------------------- */
+/* --- list ------------------------------------------------------------------------------------- */
 
 static json_t *token_row(const struct kr_token_info *info)
 {
@@ -154,8 +152,7 @@ enum kr_status cli_run_token_list(struct cli *cli, struct kr_error *err)
     return cli_print_json(cli, result) ? KR_OK : cli_print_table(rows, columns, err);
 }
 
-/* --- info
- * ----------------------------------------------------------------------------------------- */
+/* --- info ------------------------------------------------------------------------------------- */
 
 /* The mechanisms that master keys need or may need. */
 static const struct {
@@ -238,8 +235,7 @@ enum kr_status cli_run_token_info(struct cli *cli, struct kr_error *err)
     return KR_OK;
 }
 
-/* --- unguard
- * -------------------------------------------------------------------------------------- */
+/* --- unguard ---------------------------------------------------------------------------------- */
 
 enum kr_status cli_run_token_unguard(struct cli *cli, struct kr_error *err)
 {

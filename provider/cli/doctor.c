@@ -38,8 +38,7 @@ static const struct {
 
 static const char *const verdict_names[] = {"ok", "warning", "error", "not checked"};
 
-/* --- findings
- * ------------------------------------------------------------------------------------- */
+/* --- findings --------------------------------------------------------------------------------- */
 
 #define FORMAT_INTO(buffer)                                                                        \
     do {                                                                                           \
@@ -85,8 +84,7 @@ void doctor_skip(struct finding *finding, const char *why)
     snprintf(finding->text, sizeof finding->text, "%s", why);
 }
 
-/* --- running ------------------------------------------------------------------------------------
- */
+/* --- running ---------------------------------------------------------------------------------- */
 
 /* The worst error decides: integrity before token before PIN before the rest. */
 static int worse_exit_code(int a, int b)

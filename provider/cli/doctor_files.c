@@ -35,8 +35,7 @@ static const char *keystore_directory(const struct doctor *doctor, char buffer[P
     return dirname(buffer);
 }
 
-/* --- configuration
- * -------------------------------------------------------------------------------- */
+/* --- configuration ---------------------------------------------------------------------------- */
 
 void doctor_configuration(struct doctor *doctor, struct finding *finding)
 {
@@ -78,8 +77,7 @@ void doctor_config_file(struct doctor *doctor, struct finding *finding)
     }
 }
 
-/* --- the keystore's folder and file
- * ----------------------------------------------------------------- */
+/* --- the keystore's folder and file ----------------------------------------------------------- */
 
 static void check_owner(const struct doctor *doctor, const char *path, const struct stat *st,
                         struct finding *finding)
@@ -158,8 +156,7 @@ void doctor_keystore_place(struct doctor *doctor, struct finding *finding)
     }
 }
 
-/* --- leftovers
- * ------------------------------------------------------------------------------------ */
+/* --- leftovers -------------------------------------------------------------------------------- */
 
 static bool starts_with(const char *text, const char *prefix, size_t len)
 {
@@ -197,8 +194,7 @@ void doctor_leftovers(struct doctor *doctor, struct finding *finding)
     closedir(stream);
 }
 
-/* --- the audit log ------------------------------------------------------------------------------
- */
+/* --- the audit log ---------------------------------------------------------------------------- */
 
 void doctor_audit_log(struct doctor *doctor, struct finding *finding)
 {

@@ -10,8 +10,7 @@
 #include "pkcs11/admin.h"
 #include "pkcs11/custody.h"
 
-/* --- PIN source
- * ----------------------------------------------------------------------------------- */
+/* --- PIN source ------------------------------------------------------------------------------- */
 
 void doctor_pin_source(struct doctor *doctor, struct finding *finding)
 {
@@ -41,8 +40,7 @@ void doctor_pin_source(struct doctor *doctor, struct finding *finding)
     kr_pin_source_free(source);
 }
 
-/* --- module and token
- * ----------------------------------------------------------------------------- */
+/* --- module and token ------------------------------------------------------------------------- */
 
 void doctor_module(struct doctor *doctor, struct finding *finding)
 {
@@ -80,8 +78,7 @@ void doctor_token(struct doctor *doctor, struct finding *finding)
               doctor->token.info.model, doctor->token.info.serial, doctor->token.info.slot);
 }
 
-/* --- PIN
- * ------------------------------------------------------------------------------------------ */
+/* --- PIN -------------------------------------------------------------------------------------- */
 
 static bool no_token(const struct doctor *doctor, struct finding *finding)
 {
@@ -141,8 +138,7 @@ void doctor_login(struct doctor *doctor, struct finding *finding)
         doctor_fail_error(finding, &err);
 }
 
-/* --- master key and keystore --------------------------------------------------------------------
- */
+/* --- master key and keystore ------------------------------------------------------------------ */
 
 static enum kr_status read_master(struct doctor *doctor, struct kr_error *err)
 {

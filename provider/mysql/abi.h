@@ -18,8 +18,7 @@
 
 typedef void *mysql_handle; /* my_h_service and the objects and iterators of services */
 
-/* --- what list_components() returns ------------------------------------------------------------
- */
+/* --- what list_components() returns ----------------------------------------------------------- */
 
 struct mysql_service_ref {
     const char *name; /* "service.component" */
@@ -45,8 +44,7 @@ struct mysql_component {
     int (*deinit)(void);
 };
 
-/* --- services of the server --------------------------------------------------------------------
- */
+/* --- services of the server ------------------------------------------------------------------- */
 
 struct mysql_registry {
     int (*acquire)(const char *name, mysql_handle *ret);
@@ -62,8 +60,7 @@ struct mysql_simple_error_log {
 };
 enum { MYSQL_ER_LOG_PRINTF_MSG = 11071 }; /* "%s" */
 
-/* --- services of a keyring ---------------------------------------------------------------------
- */
+/* --- services of a keyring -------------------------------------------------------------------- */
 
 struct mysql_keyring_reader {
     int (*init)(const char *data_id, const char *auth_id, mysql_handle *ret_object);

@@ -30,8 +30,7 @@ static int get_size(size_t len, const char *mode, size_t block_size, size_t *ret
     return ret && find_room(mode, block_size, len, ret, &err) == KR_OK ? 0 : 1;
 }
 
-/* --- under the secret ---------------------------------------------------------------------------
- */
+/* --- under the secret ------------------------------------------------------------------------- */
 
 struct job {
     const char *id, *owner;

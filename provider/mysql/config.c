@@ -24,8 +24,7 @@ static void json_cleanup(json_t **json)
     json_decref(*json);
 }
 
-/* --- reading the file --------------------------------------------------------------------------
- */
+/* --- reading the file ------------------------------------------------------------------------- */
 
 static enum kr_status parse(const char *path, int fd, json_t **ret, struct kr_error *err)
 {
@@ -79,8 +78,7 @@ static enum kr_status read_from(const char *folder, json_t **ret, char **ret_pat
     return status;
 }
 
-/* --- taking its options ------------------------------------------------------------------------
- */
+/* --- taking its options ----------------------------------------------------------------------- */
 
 static enum kr_status set_option(struct kr_config *config, const char *section, const char *name,
                                  const json_t *value, struct kr_error *err)
@@ -143,8 +141,7 @@ static enum kr_status apply(json_t *json, struct kr_config **ret, struct kr_erro
     return KR_OK;
 }
 
-/* --- which file --------------------------------------------------------------------------------
- */
+/* --- which file ------------------------------------------------------------------------------- */
 
 /* False, and the name is gone from the object, unless the rest is to be read elsewhere. */
 static enum kr_status is_elsewhere(json_t *json, bool *ret, struct kr_error *err)

@@ -13,8 +13,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char
     last_error[sizeof(((struct kr_error *)0)->text) + sizeof(((struct kr_error *)0)->hint) + 16];
 
-/* --- where messages go -------------------------------------------------------------------------
- */
+/* --- where messages go ------------------------------------------------------------------------ */
 
 /* As a server's own lines look; for programs without an error log, and before there is one. */
 static void print(enum mysql_severity severity, const char *message)
@@ -56,8 +55,7 @@ void component_log_sink(enum kr_log_level level, const char *message, void *cont
         print(severities[level], message);
 }
 
-/* --- failures ----------------------------------------------------------------------------------
- */
+/* --- failures --------------------------------------------------------------------------------- */
 
 int component_failed(const struct kr_error *err)
 {

@@ -9,8 +9,7 @@
 
 #include "provider/handle_route.h"
 
-/* --- what both iterators have -------------------------------------------------------------------
- */
+/* --- what both iterators have ----------------------------------------------------------------- */
 
 struct cursor {
     size_t count, at;
@@ -32,8 +31,7 @@ static int next(mysql_handle iterator)
     return 0;
 }
 
-/* --- keyring_keys_metadata_iterator -------------------------------------------------------------
- */
+/* --- keyring_keys_metadata_iterator ----------------------------------------------------------- */
 
 struct keys {
     struct cursor cursor;
@@ -115,8 +113,7 @@ struct mysql_keyring_keys_iterator component_keys = {
     .get = keys_get,
 };
 
-/* --- keyring_component_status -------------------------------------------------------------------
- */
+/* --- keyring_component_status ----------------------------------------------------------------- */
 
 static int is_initialized(void)
 {
@@ -125,8 +122,7 @@ static int is_initialized(void)
 
 struct mysql_keyring_status component_status = {.is_initialized = is_initialized};
 
-/* --- keyring_component_metadata_query -----------------------------------------------------------
- */
+/* --- keyring_component_metadata_query --------------------------------------------------------- */
 
 enum { ROWS_MAX = 23, VALUE_MAX = 1024 }; /* as much as the server's table shows */
 

@@ -20,8 +20,7 @@ static struct {
     bool watched;
 } current;
 
-/* --- for a child --------------------------------------------------------------------------------
- */
+/* --- for a child ------------------------------------------------------------------------------ */
 
 /* The threads that may have held it are not here. */
 static void after_fork(void)
@@ -43,8 +42,7 @@ static void leave_to_parent(void)
     current.watched = false;
 }
 
-/* --- opening ------------------------------------------------------------------------------------
- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static enum kr_status open_secrets(const struct kr_config *config, struct kr_keyring **ret_keyring,
                                    struct kr_secrets **ret_secrets, struct kr_error *err)
@@ -106,8 +104,7 @@ void component_close(void)
     pthread_rwlock_unlock(&lock);
 }
 
-/* --- use ----------------------------------------------------------------------------------------
- */
+/* --- use -------------------------------------------------------------------------------------- */
 
 static enum kr_status open_in_child(struct kr_error *err)
 {

@@ -15,8 +15,7 @@ static const char *owner_of(const char *auth_id)
     return auth_id ? auth_id : "";
 }
 
-/* --- keyring_load -------------------------------------------------------------------------------
- */
+/* --- keyring_load ----------------------------------------------------------------------------- */
 
 static int load(const char *component_path, const char *instance_path)
 {
@@ -33,8 +32,7 @@ static int load(const char *component_path, const char *instance_path)
 
 struct mysql_keyring_load component_load = {.load = load};
 
-/* --- keyring_reader_with_status -----------------------------------------------------------------
- */
+/* --- keyring_reader_with_status --------------------------------------------------------------- */
 
 /* InnoDB reads 32 bytes whatever the length is said to be. */
 static enum kr_status check_length(const char *id, size_t len, struct kr_error *err)
@@ -124,8 +122,7 @@ struct mysql_keyring_reader component_reader = {
     .fetch = reader_fetch,
 };
 
-/* --- keyring_writer -----------------------------------------------------------------------------
- */
+/* --- keyring_writer --------------------------------------------------------------------------- */
 
 static int writer_store(const char *data_id, const char *auth_id, const unsigned char *data,
                         size_t len, const char *type)
@@ -160,8 +157,7 @@ static int writer_remove(const char *data_id, const char *auth_id)
 
 struct mysql_keyring_writer component_writer = {.store = writer_store, .remove = writer_remove};
 
-/* --- keyring_generator --------------------------------------------------------------------------
- */
+/* --- keyring_generator ------------------------------------------------------------------------ */
 
 static bool is_uuid(const char *text)
 {

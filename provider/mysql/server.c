@@ -19,8 +19,7 @@
 #include "base/versions.h"
 #include "provider/handle_route.h"
 
-/* --- the program --------------------------------------------------------------------------------
- */
+/* --- the program ------------------------------------------------------------------------------ */
 
 static bool is_named_mysqld(void)
 {
@@ -117,8 +116,7 @@ static enum kr_status check_version(const struct kr_config *config, struct kr_er
     return err->status;
 }
 
-/* --- modes --------------------------------------------------------------------------------------
- */
+/* --- modes ------------------------------------------------------------------------------------ */
 
 bool component_token_mode(const struct kr_config *config)
 {
@@ -137,8 +135,7 @@ void component_warn(const struct kr_config *config)
     }
 }
 
-/* --- the gate -----------------------------------------------------------------------------------
- */
+/* --- the gate --------------------------------------------------------------------------------- */
 
 /* Called by the OpenSSL provider. The server's own message will not say why; a handle that names no
  * key is no failure of ours. */

@@ -94,8 +94,7 @@ static double time_pages(const struct subject *s, enum kr_cipher cipher)
     return cpu_seconds() - start;
 }
 
-/* --- plain EVP ----------------------------------------------------------------------------------
- */
+/* --- plain EVP -------------------------------------------------------------------------------- */
 
 static EVP_CIPHER_CTX *open_evp(const char *mode, unsigned bits, const uint8_t *key, int flags)
 {
@@ -132,8 +131,7 @@ static bool same_as_evp(const struct subject *s, const uint8_t *derived)
     return memcmp(dst + s->header, expected, whole) == 0;
 }
 
-/* --- the bars -----------------------------------------------------------------------------------
- */
+/* --- the bars --------------------------------------------------------------------------------- */
 
 static void bench(const struct subject *s, const uint8_t *derived)
 {

@@ -83,8 +83,7 @@ static bool is_gcm(const struct subject *s)
     return s->cipher == CTR && (s->flags & PAD);
 }
 
-/* --- the three ways, each over all messages of the buffer ----------------------------------------
- */
+/* --- the three ways, each over all messages of the buffer ------------------------------------- */
 
 /* Messages lie as in a server's memory: page contents 16 KiB apart behind a header of 26 bytes. The
  * streaming run starts at the same address, since misaligned data costs AES-NI some time, too. */
@@ -194,8 +193,7 @@ static void run_streaming(const struct subject *s)
     require(EVP_CipherUpdate(stream, to(s, 0), &out, from(s, 0), len), "streaming EVP");
 }
 
-/* --- measuring
- * ------------------------------------------------------------------------------------ */
+/* --- measuring -------------------------------------------------------------------------------- */
 
 static void (*const runs[WAYS])(const struct subject *) = {run_kept, run_streaming, run_naive};
 

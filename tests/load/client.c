@@ -43,8 +43,7 @@ unsigned client_random(struct client *client, unsigned below)
     return (unsigned)rand_r(&client->seed) % below;
 }
 
-/* --- connections --------------------------------------------------------------------------------
- */
+/* --- connections ------------------------------------------------------------------------------ */
 
 bool client_connect(struct client *client, bool *ret_new)
 {
@@ -78,8 +77,7 @@ static bool is_lost(unsigned error)
            error == ER_CONNECTION_KILLED || error == ER_BINLOG_LOGGING_IMPOSSIBLE;
 }
 
-/* --- statements ---------------------------------------------------------------------------------
- */
+/* --- statements ------------------------------------------------------------------------------- */
 
 static void note(struct client *client, const char *statement, int64_t from, unsigned error)
 {

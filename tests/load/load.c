@@ -48,8 +48,7 @@ static void stop(int signal)
     stopped = 1;
 }
 
-/* --- what each client does ----------------------------------------------------------------------
- */
+/* --- what each client does -------------------------------------------------------------------- */
 
 static void numbered(const char *statement, unsigned number, char *ret, size_t size)
 {
@@ -135,8 +134,7 @@ static void *be_client(void *arg)
     return NULL;
 }
 
-/* --- all together -------------------------------------------------------------------------------
- */
+/* --- all together ----------------------------------------------------------------------------- */
 
 static void start_clients(unsigned seed)
 {

@@ -32,8 +32,7 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-/* --- speed --------------------------------------------------------------------------------------
- */
+/* --- speed ------------------------------------------------------------------------------------ */
 
 struct work {
     struct kr_token *token;
@@ -127,8 +126,7 @@ static json_t *together(const struct work *like)
     return json_integer((json_int_t)stats.sessions);
 }
 
-/* --- mechanisms ---------------------------------------------------------------------------------
- */
+/* --- mechanisms ------------------------------------------------------------------------------- */
 
 static json_t *refusal(const struct kr_error *err)
 {
@@ -179,8 +177,7 @@ static json_t *choose(struct kr_token *token, struct kr_object_id *ret_id)
     return json_string(kr_wrap_mechanism_name(chosen));
 }
 
-/* --- the rest -----------------------------------------------------------------------------------
- */
+/* --- the rest --------------------------------------------------------------------------------- */
 
 static bool longer(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
 {
@@ -266,8 +263,7 @@ static json_t *try_extractable(struct kr_token *token)
                      status == KR_OK ? "" : err.text);
 }
 
-/* --- main ---------------------------------------------------------------------------------------
- */
+/* --- main ------------------------------------------------------------------------------------- */
 
 static struct kr_token *open_token(const struct kr_token_options *options)
 {

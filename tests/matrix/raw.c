@@ -42,8 +42,7 @@ static void require(CK_RV rv, const char *function)
         die(function, kr_ckr_name(rv));
 }
 
-/* --- open and close -----------------------------------------------------------------------------
- */
+/* --- open and close --------------------------------------------------------------------------- */
 
 static CK_FUNCTION_LIST *load(const char *module)
 {
@@ -120,8 +119,7 @@ void raw_close(struct raw *raw)
     free(raw);
 }
 
-/* --- keys ---------------------------------------------------------------------------------------
- */
+/* --- keys ------------------------------------------------------------------------------------- */
 
 /* The first key of a class with this id. */
 static bool find_key(const struct raw *raw, CK_OBJECT_CLASS class, const struct kr_object_id *id,
@@ -196,9 +194,7 @@ void raw_destroy(struct raw *raw, const struct kr_object_id *id)
             require(raw->p11->C_DestroyObject(raw->session, handle), "C_DestroyObject");
 }
 
-/* --- attacks: each gives the token's answer, CKR_OK when it succeeded
- * -----------------------------
- */
+/* --- attacks: each gives the token's answer, CKR_OK when it succeeded ------------------------- */
 
 static CK_RV read_value(const struct raw *raw, const struct target *t)
 {
@@ -337,9 +333,7 @@ json_t *raw_attack(struct raw *raw, const struct kr_object_id *id)
     return all;
 }
 
-/* --- sessions and random
- * --------------------------------------------------------------------------
- */
+/* --- sessions and random ---------------------------------------------------------------------- */
 
 unsigned raw_count_sessions(struct raw *raw, unsigned most)
 {

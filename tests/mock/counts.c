@@ -107,8 +107,7 @@ void mock_leave(void)
     __atomic_sub_fetch(&calls_at_once, 1, __ATOMIC_RELAXED);
 }
 
-/* --- sessions -----------------------------------------------------------------------------------
- */
+/* --- sessions --------------------------------------------------------------------------------- */
 
 static bool lives(int64_t pid)
 {
@@ -163,8 +162,7 @@ unsigned long mock_sessions_in(CK_SLOT_ID slot)
     return sum_sessions(shared(), slot);
 }
 
-/* --- wrong PINs ---------------------------------------------------------------------------------
- */
+/* --- wrong PINs ------------------------------------------------------------------------------- */
 
 static uint64_t *wrong_pins(CK_SLOT_ID slot)
 {

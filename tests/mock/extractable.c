@@ -17,8 +17,7 @@ enum { TEMPLATE_MAX = 32 };
 
 static CK_FUNCTION_LIST *real, list;
 
-/* --- making keys -------------------------------------------------------------------------------
- */
+/* --- making keys ------------------------------------------------------------------------------ */
 
 static void write_value(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE key)
 {
@@ -59,8 +58,7 @@ static CK_RV generate_key(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
     return rv;
 }
 
-/* --- telling about them ------------------------------------------------------------------------
- */
+/* --- telling about them ----------------------------------------------------------------------- */
 
 static void tell(CK_ATTRIBUTE *attribute, CK_BBOOL value)
 {

@@ -13,8 +13,7 @@ static CK_FUNCTION_LIST next;
 static CK_BYTE last_pin[PIN_MAX];
 static CK_ULONG last_pin_len;
 
-/* --- token information --------------------------------------------------------------------------
- */
+/* --- token information ------------------------------------------------------------------------ */
 
 static CK_FLAGS pin_flags(CK_SLOT_ID slot, unsigned long tries)
 {
@@ -49,8 +48,7 @@ static CK_RV token_info(CK_SLOT_ID slot, CK_TOKEN_INFO *ret)
     return CKR_OK;
 }
 
-/* --- logins -------------------------------------------------------------------------------------
- */
+/* --- logins ----------------------------------------------------------------------------------- */
 
 static CK_RV read_pin(const char *path, CK_BYTE ret[PIN_MAX], CK_ULONG *ret_len)
 {
@@ -136,8 +134,7 @@ static CK_RV init_pin(CK_SESSION_HANDLE session, CK_BYTE *pin, CK_ULONG len)
     return rv;
 }
 
-/* --- always-authenticate ------------------------------------------------------------------------
- */
+/* --- always-authenticate ---------------------------------------------------------------------- */
 
 static bool wants_login(CK_SESSION_HANDLE session)
 {
@@ -192,8 +189,7 @@ static CK_RV unwrap_key(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism,
     return next.C_UnwrapKey(session, mechanism, unwrapping, in, in_len, template, count, ret);
 }
 
-/* --- random -------------------------------------------------------------------------------------
- */
+/* --- random ----------------------------------------------------------------------------------- */
 
 static CK_RV generate_random(CK_SESSION_HANDLE session, CK_BYTE *ret, CK_ULONG len)
 {

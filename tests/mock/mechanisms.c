@@ -22,8 +22,7 @@ CK_RV mock_give_list(const CK_ULONG *list, CK_ULONG count, CK_ULONG *ret, CK_ULO
     return CKR_OK;
 }
 
-/* --- rules --------------------------------------------------------------------------------------
- */
+/* --- rules ------------------------------------------------------------------------------------ */
 
 /* Finds the rule whose number at `at` is the mechanism. */
 static bool find_rule(const char *action, CK_SLOT_ID slot, int at, CK_MECHANISM_TYPE mechanism,
@@ -68,8 +67,7 @@ static CK_RV may_use(CK_SLOT_ID slot, CK_MECHANISM_TYPE mechanism)
     return CKR_OK;
 }
 
-/* --- what is listed -----------------------------------------------------------------------------
- */
+/* --- what is listed --------------------------------------------------------------------------- */
 
 static void add_once(CK_ULONG *list, CK_ULONG *count, CK_ULONG value)
 {
@@ -118,8 +116,7 @@ static CK_RV mechanism_info(CK_SLOT_ID slot, CK_MECHANISM_TYPE mechanism, CK_MEC
     return CKR_OK;
 }
 
-/* --- what is used -------------------------------------------------------------------------------
- */
+/* --- what is used ----------------------------------------------------------------------------- */
 
 /* Every function whose mechanism is b; `b` becomes the one that the real module knows. */
 #define X(name, params, args)                                                                      \

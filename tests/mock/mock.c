@@ -23,8 +23,7 @@ static void pause_ms(unsigned long ms)
         nanosleep(&time, NULL);
 }
 
-/* --- before a call is forwarded -----------------------------------------------------------------
- */
+/* --- before a call is forwarded --------------------------------------------------------------- */
 
 static void hang(CK_SLOT_ID slot, const char *name)
 {
@@ -96,8 +95,7 @@ static CK_RV before(enum mock_index index, CK_SLOT_ID slot, CK_SESSION_HANDLE se
     return check_presence(index, slot, session != CK_INVALID_HANDLE);
 }
 
-/* --- forwarding ---------------------------------------------------------------------------------
- */
+/* --- forwarding ------------------------------------------------------------------------------- */
 
 #define FORWARD(name, params, args, slot, session)                                                 \
     static CK_RV mock_##name params                                                                \
@@ -125,8 +123,7 @@ MOCK_SLOT_FUNCTIONS(X)
 MOCK_SESSION_FUNCTIONS(X)
 #undef X
 
-/* --- loading ------------------------------------------------------------------------------------
- */
+/* --- loading ---------------------------------------------------------------------------------- */
 
 /* Another thread of the parent may have held a lock. */
 static void after_fork(void)

@@ -26,8 +26,7 @@ void mock_layer_mechanisms(CK_FUNCTION_LIST *list);
 void mock_layer_objects(CK_FUNCTION_LIST *list);
 void mock_layer_output(CK_FUNCTION_LIST *list);
 
-/* --- rules.c ------------------------------------------------------------------------------------
- */
+/* --- rules.c ---------------------------------------------------------------------------------- */
 
 /* The numbers of a rule, as control.h lists them; 0 where left out. */
 struct mock_rule {
@@ -58,8 +57,7 @@ bool mock_chaos(CK_SLOT_ID slot, const char *name, struct mock_fault *ret);
 
 void mock_rules_after_fork(void);
 
-/* --- counts.c -----------------------------------------------------------------------------------
- */
+/* --- counts.c --------------------------------------------------------------------------------- */
 
 #define X(name, params, args) INDEX_##name,
 enum mock_index {
@@ -90,8 +88,7 @@ void mock_set_wrong_pins(CK_SLOT_ID slot, unsigned long count);
 
 void mock_counts_after_fork(void);
 
-/* --- sessions.c ---------------------------------------------------------------------------------
- */
+/* --- sessions.c ------------------------------------------------------------------------------- */
 
 /* Between these nobody closes sessions under the real module's feet: it would crash. */
 void mock_forward_begin(void);
@@ -112,8 +109,7 @@ bool mock_is_authenticated(CK_SESSION_HANDLE session);
 
 void mock_sessions_after_fork(void);
 
-/* --- mechanisms.c -------------------------------------------------------------------------------
- */
+/* --- mechanisms.c ----------------------------------------------------------------------------- */
 
 /* Answers as functions that give a list do: the length alone without a buffer,
  * CKR_BUFFER_TOO_SMALL. */

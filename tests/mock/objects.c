@@ -8,8 +8,7 @@ enum { RULES_OF_A_KIND = 32, TEMPLATE_MAX = 64, FOUND_AT_ONCE = 256 };
 
 static CK_FUNCTION_LIST next;
 
-/* --- templates ----------------------------------------------------------------------------------
- */
+/* --- templates -------------------------------------------------------------------------------- */
 
 static const CK_ATTRIBUTE *find_attribute(const CK_ATTRIBUTE *template, CK_ULONG count,
                                           CK_ATTRIBUTE_TYPE type)
@@ -61,8 +60,7 @@ static CK_ULONG strip_template(CK_SLOT_ID slot, const char *function, const CK_A
     return kept;
 }
 
-/* --- room for objects ---------------------------------------------------------------------------
- */
+/* --- room for objects ------------------------------------------------------------------------- */
 
 /* All token objects that the user sees, in a session of its own: the caller's may be busy. */
 static CK_RV count_objects(CK_SLOT_ID slot, CK_ULONG *ret)
@@ -111,8 +109,7 @@ static CK_RV check(CK_SLOT_ID slot, const char *function, const CK_ATTRIBUTE *te
     return rv == CKR_OK ? may_store(slot, template, count) : rv;
 }
 
-/* --- making objects -----------------------------------------------------------------------------
- */
+/* --- making objects --------------------------------------------------------------------------- */
 
 /* NAME with a template T of N attributes. */
 #define MAKES(name, t, n, params, args)                                                            \
@@ -161,8 +158,7 @@ static CK_RV make_pair(CK_SESSION_HANDLE session, CK_MECHANISM *mechanism, CK_AT
                                   ret_public, ret_private);
 }
 
-/* --- changing and reading them ------------------------------------------------------------------
- */
+/* --- changing and reading them ---------------------------------------------------------------- */
 
 static CK_RV may_change(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object)
 {

@@ -67,8 +67,7 @@ void mock_rules_after_fork(void)
     pthread_mutex_init(&lock, NULL);
 }
 
-/* --- reading ------------------------------------------------------------------------------------
- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static _Noreturn void refuse_line(const char *line)
 {
@@ -187,8 +186,7 @@ void mock_rules_refresh(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* --- matching; under the lock -------------------------------------------------------------------
- */
+/* --- matching; under the lock ----------------------------------------------------------------- */
 
 static bool is_about_token(const struct rule *rule, CK_SLOT_ID slot)
 {
@@ -279,8 +277,7 @@ bool mock_rule_due(const char *action, CK_SLOT_ID slot, const char *name, long *
     return due;
 }
 
-/* --- chaos --------------------------------------------------------------------------------------
- */
+/* --- chaos ------------------------------------------------------------------------------------ */
 
 /* splitmix64: the n-th number of a seed. */
 static uint64_t random_number(uint64_t seed, uint64_t n)

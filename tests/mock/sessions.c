@@ -51,8 +51,7 @@ void mock_sessions_after_fork(void)
     places = 0;
 }
 
-/* --- the table; under the lock ------------------------------------------------------------------
- */
+/* --- the table; under the lock ---------------------------------------------------------------- */
 
 static struct session *find(CK_SESSION_HANDLE handle)
 {
@@ -160,8 +159,7 @@ void mock_lose_sessions_in(CK_SLOT_ID slot)
         lose(slot, CK_INVALID_HANDLE);
 }
 
-/* --- labels -------------------------------------------------------------------------------------
- */
+/* --- labels ----------------------------------------------------------------------------------- */
 
 static void forget_labels(void)
 {
@@ -201,8 +199,7 @@ void mock_token_label(CK_SLOT_ID slot, char ret[33])
     pthread_mutex_unlock(&labels_lock);
 }
 
-/* --- the functions ------------------------------------------------------------------------------
- */
+/* --- the functions ---------------------------------------------------------------------------- */
 
 static CK_RV may_open(CK_SLOT_ID slot, CK_FLAGS flags)
 {

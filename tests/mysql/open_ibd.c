@@ -69,8 +69,7 @@ static void decrypt(const EVP_CIPHER *cipher, const uint8_t *key, const uint8_t 
         errx(2, "OpenSSL failed");
 }
 
-/* --- the header --------------------------------------------------------------------------------
- */
+/* --- the header ------------------------------------------------------------------------------- */
 
 static uint32_t crc32c(const uint8_t *bytes, size_t len)
 {
@@ -131,8 +130,7 @@ static bool find_key(const struct file *ibd, const struct file *place, attempt *
     return false;
 }
 
-/* --- the pages ---------------------------------------------------------------------------------
- */
+/* --- the pages -------------------------------------------------------------------------------- */
 
 static void open_page(uint8_t *page, const uint8_t opened[SEALED])
 {

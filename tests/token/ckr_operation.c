@@ -13,8 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* --- the keyring --------------------------------------------------------------------------------
- */
+/* --- the keyring ------------------------------------------------------------------------------ */
 
 enum kr_status scene_configure(struct scene *s, const char *module, unsigned timeout_ms,
                                struct kr_error *err)
@@ -68,8 +67,7 @@ enum kr_status scene_check_keys(const struct kr_keyring *keyring, const struct s
     return KR_OK;
 }
 
-/* --- copies of the keyring ----------------------------------------------------------------------
- */
+/* --- copies of the keyring -------------------------------------------------------------------- */
 
 static const char *copy_from, *copy_to;
 
@@ -150,8 +148,7 @@ void scene_renew(struct scene *s, const struct fixture *original, unsigned numbe
     mock_setup(s->token.dir);
 }
 
-/* --- the operations -----------------------------------------------------------------------------
- */
+/* --- the operations --------------------------------------------------------------------------- */
 
 static enum kr_status prepare_nothing(struct scene *s, struct kr_error *err)
 {

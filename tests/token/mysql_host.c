@@ -16,8 +16,7 @@
 
 struct mysql_host host = {.is_server = false, .has_error_log = true};
 
-/* --- what the server offers --------------------------------------------------------------------
- */
+/* --- what the server offers ------------------------------------------------------------------- */
 
 static int emit(const char *component, const char *file, unsigned long line, int severity,
                 int error_id, ...)
@@ -64,8 +63,7 @@ static int release(mysql_handle service)
 
 static struct mysql_registry registry = {acquire, acquire_related, release};
 
-/* --- loading ------------------------------------------------------------------------------------
- */
+/* --- loading ---------------------------------------------------------------------------------- */
 
 static void *service(const char *name)
 {
@@ -143,8 +141,7 @@ void mysql_host_load(const char *mode, const char *more)
         fail_msg("load: %s", host.log);
 }
 
-/* --- asking -------------------------------------------------------------------------------------
- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 const char *mysql_host_row(const char *wanted)
 {

@@ -78,8 +78,7 @@ static size_t count_listed(const char *login)
     return found;
 }
 
-/* --- tests --------------------------------------------------------------------------------------
- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 static void reads_what_was_written(void **state)
 {

@@ -44,8 +44,7 @@ static int down(void **state)
     return 0;
 }
 
-/* --- reading the log ---------------------------------------------------------------------------
- */
+/* --- reading the log -------------------------------------------------------------------------- */
 
 static json_t *records;
 
@@ -127,8 +126,7 @@ static struct kr_audit_head anchor(void)
     return head;
 }
 
-/* --- events ------------------------------------------------------------------------------------
- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static void changes_are_recorded_and_anchored(void **state)
 {
@@ -241,8 +239,7 @@ static void a_flood_of_failures_is_counted(void **state)
     assert_int_equal(json_integer_value(json_object_get(last_of("key-rotate"), "repeated")), 49);
 }
 
-/* --- a log that cannot be written ---------------------------------------------------------------
- */
+/* --- a log that cannot be written ------------------------------------------------------------- */
 
 /* Root may write to anything but a directory. */
 static void break_log(void)
@@ -363,8 +360,7 @@ static void a_removed_log_is_not_begun_anew(void **state)
                      head.seq + 1);
 }
 
-/* --- secrets -----------------------------------------------------------------------------------
- */
+/* --- secrets ---------------------------------------------------------------------------------- */
 
 static bool log_has(const void *bytes, size_t len)
 {

@@ -66,8 +66,7 @@ static void *share(size_t size)
     return memory;
 }
 
-/* --- one case -----------------------------------------------------------------------------------
- */
+/* --- one case --------------------------------------------------------------------------------- */
 
 /* Runs `body` in a process of its own; false when it crashed or hung. */
 static bool in_child(void (*body)(void *), void *argument)
@@ -198,8 +197,7 @@ static bool run_and_judge(const struct ckr_case *c, unsigned worker, struct outc
     return !wrong;
 }
 
-/* --- all cases ----------------------------------------------------------------------------------
- */
+/* --- all cases -------------------------------------------------------------------------------- */
 
 /* The calls of a function that are made to fail: first, middle, last. */
 static unsigned positions(unsigned calls, unsigned ret[3])
@@ -284,8 +282,7 @@ static void work_on(const struct matrix *matrix, const struct ckr_case *c, void 
     worker->hits += o->hit;
 }
 
-/* --- the plan -----------------------------------------------------------------------------------
- */
+/* --- the plan --------------------------------------------------------------------------------- */
 
 static void add_value(CK_RV ckr)
 {
@@ -388,8 +385,7 @@ static int down(void **state)
     return 0;
 }
 
-/* --- tests --------------------------------------------------------------------------------------
- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 struct coverage {
     bool functions[OPERATIONS_MAX][FUNCTIONS_MAX], faults[FAULTS_MAX];

@@ -18,8 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* --- SoftHSM2's files ---------------------------------------------------------------------------
- */
+/* --- SoftHSM2's files ------------------------------------------------------------------------- */
 
 /* A generation number of 8 bytes, the lowest byte last; then attributes in the order of their
  * types, each with type and kind of 8 bytes: CKA_CLASS (8 bytes), CKA_TOKEN (one byte), ... */
@@ -92,8 +91,7 @@ static size_t size_of(const char *path)
     return (size_t)st.st_size;
 }
 
-/* --- one at a time ------------------------------------------------------------------------------
- */
+/* --- one at a time ---------------------------------------------------------------------------- */
 
 /* Another program's reading shows what is at stake. */
 static void leaves_a_half_made_key_alone(void **state)
@@ -175,8 +173,7 @@ static void makes_a_spoiled_key_anew(void **state)
     assert_ok(kr_master_find(token, &making.info.id, &making.info, &err));
 }
 
-/* --- all at once --------------------------------------------------------------------------------
- */
+/* --- all at once ------------------------------------------------------------------------------ */
 
 static atomic_bool stop;
 

@@ -22,8 +22,7 @@ static struct keyring_fixture fixture;
 static struct st_maria_plugin *declaration;
 static struct st_mariadb_encryption *encryption;
 
-/* --- the server's side -------------------------------------------------------------------------
- */
+/* --- the server's side ------------------------------------------------------------------------ */
 
 static char log_text[4096];
 static unsigned log_errors, log_warnings;
@@ -123,8 +122,7 @@ static int end(void **state)
     return declaration->deinit(NULL);
 }
 
-/* --- start and end
- * -------------------------------------------------------------------------------- */
+/* --- start and end ---------------------------------------------------------------------------- */
 
 static void test_declaration(void **state)
 {
@@ -171,8 +169,7 @@ static void test_bare_pin_is_refused_and_not_printed(void **state)
     assert_null(strstr(log_text, "k7Zq93xw"));
 }
 
-/* --- keys
- * ------------------------------------------------------------------------------------------ */
+/* --- keys ------------------------------------------------------------------------------------- */
 
 static void test_backup_makes_no_key(void **state)
 {
@@ -242,8 +239,7 @@ static void test_unknown_version_is_looked_for(void **state)
     assert_int_equal(encryption->get_latest_key_version(2), version);
 }
 
-/* --- encryption
- * ------------------------------------------------------------------------------------ */
+/* --- encryption ------------------------------------------------------------------------------- */
 
 static int crypt(const uint8_t *src, unsigned len, uint8_t *dst, unsigned *ret, int flags,
                  unsigned id, unsigned version)
@@ -303,8 +299,7 @@ static void test_bad_key_size(void **state)
     assert_int_equal(encryption->crypt_ctx_init(&ctx, bytes, 16, bytes, 12, 0, 1, 1), BAD_KEYSIZE);
 }
 
-/* --- status
- * ---------------------------------------------------------------------------------------- */
+/* --- status ----------------------------------------------------------------------------------- */
 
 static const struct st_mysql_show_var *status_row(const char *name)
 {

@@ -20,8 +20,7 @@ static struct kr_master_info generate(enum kr_wrap_mechanism wish)
     return info;
 }
 
-/* --- making -------------------------------------------------------------------------------------
- */
+/* --- making ----------------------------------------------------------------------------------- */
 
 static void makes_keys_that_stay_inside(void **state)
 {
@@ -139,8 +138,7 @@ static void goes_on_after_an_operation_that_was_left_active(void **state)
     assert_says(err.text, "rsa-oaep-sha1: C_Sign (SHA256-RSA-PKCS) failed: CKR_MECHANISM_INVALID");
 }
 
-/* --- finding ------------------------------------------------------------------------------------
- */
+/* --- finding ---------------------------------------------------------------------------------- */
 
 /* A key that is not there does not cost a second search right after the first. */
 static void searches_once_for_what_is_missing(void **state)
@@ -309,8 +307,7 @@ static void lists_good_and_bad_keys(void **state)
     assert_true(usable > 0 && unsafe > 0);
 }
 
-/* --- many keys ----------------------------------------------------------------------------------
- */
+/* --- many keys -------------------------------------------------------------------------------- */
 
 /* In a child, so that this process's module is left alone. */
 static int make_objects(void *argument)
@@ -375,8 +372,7 @@ static void searches_once(void **state)
     kr_token_close(other);
 }
 
-/* --- wraps --------------------------------------------------------------------------------------
- */
+/* --- wraps ------------------------------------------------------------------------------------ */
 
 static void wraps_and_unwraps(void **state)
 {

@@ -11,8 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* --- calls --------------------------------------------------------------------------------------
- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 static void fails_the_calls_it_is_told_to(void **state)
 {
@@ -147,8 +146,7 @@ static void insists_on_rules_that_it_knows(void **state)
     assert_int_equal(code, 0);
 }
 
-/* --- answers ------------------------------------------------------------------------------------
- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 static void spoils_outputs(void **state)
 {
@@ -210,8 +208,7 @@ static void spoils_lists_and_attributes(void **state)
     assert_int_equal(count, 1);
 }
 
-/* --- sessions and tokens ------------------------------------------------------------------------
- */
+/* --- sessions and tokens ---------------------------------------------------------------------- */
 
 static void loses_a_session_for_real(void **state)
 {

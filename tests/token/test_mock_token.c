@@ -5,8 +5,7 @@
 
 #include <string.h>
 
-/* --- PINs ---------------------------------------------------------------------------------------
- */
+/* --- PINs ------------------------------------------------------------------------------------- */
 
 static CK_FLAGS pin_flags(void)
 {
@@ -80,8 +79,7 @@ static void wants_a_login_for_each_use(void **state)
     assert_rv(p11->C_WrapKey(session, &kwp, key, key, out, &len), CKR_OK);
 }
 
-/* --- mechanisms and templates -------------------------------------------------------------------
- */
+/* --- mechanisms and templates ----------------------------------------------------------------- */
 
 static bool lists(CK_MECHANISM_TYPE wanted)
 {

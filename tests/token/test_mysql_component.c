@@ -42,8 +42,7 @@ static int emptied(void **state)
     return host.keys->deinit(it);
 }
 
-/* --- before load() ------------------------------------------------------------------------------
- */
+/* --- before load() ---------------------------------------------------------------------------- */
 
 static void test_nothing_works_before_load(void **state)
 {
@@ -61,8 +60,7 @@ static void test_nothing_works_before_load(void **state)
     assert_non_null(strstr(mysql_host_row("Last_error"), "not loaded"));
 }
 
-/* --- configuration ------------------------------------------------------------------------------
- */
+/* --- configuration ---------------------------------------------------------------------------- */
 
 static void refuses_cnf(const char *json, const char *why)
 {
@@ -132,8 +130,7 @@ static void test_the_local_file_is_read(void **state)
     assert_int_equal(host.status->is_initialized(), 1); /* a failing reload takes nothing away */
 }
 
-/* --- reading and writing ------------------------------------------------------------------------
- */
+/* --- reading and writing ---------------------------------------------------------------------- */
 
 static void test_reader_and_writer(void **state)
 {
@@ -225,8 +222,7 @@ static void test_keys_iterator(void **state)
     host.keys->deinit(it);
 }
 
-/* --- keyring_aes --------------------------------------------------------------------------------
- */
+/* --- keyring_aes ------------------------------------------------------------------------------ */
 
 static size_t reference(const EVP_CIPHER *cipher, const unsigned char *secret, size_t secret_len,
                         const unsigned char *iv, const unsigned char *in, int in_len,
@@ -298,8 +294,7 @@ static void test_aes_refusals(void **state)
     assert_int_equal(len, 32);
 }
 
-/* --- processes ----------------------------------------------------------------------------------
- */
+/* --- processes -------------------------------------------------------------------------------- */
 
 /* In the child of a loaded parent, as mysqld --daemonize has it. 0 when all is well. */
 static int work_in_child(void)

@@ -102,8 +102,7 @@ static bool evp_crypt(const char *cipher_name, bool encrypt, const unsigned char
     return ok;
 }
 
-/* --- with our OpenSSL provider ------------------------------------------------------------------
- */
+/* --- with our OpenSSL provider ---------------------------------------------------------------- */
 
 static void test_the_server_s_operations_run_in_the_token(void **state)
 {
@@ -310,8 +309,7 @@ static void test_a_lost_token_is_named_and_found_again(void **state)
     assert_memory_equal(handle, out, 32);
 }
 
-/* --- without ------------------------------------------------------------------------------------
- */
+/* --- without ---------------------------------------------------------------------------------- */
 
 static void test_without_the_provider_nothing_is_made(void **state)
 {

@@ -56,8 +56,7 @@ static bool guarded(const char *token, const char *identity)
     return ret;
 }
 
-/* --- the file -----------------------------------------------------------------------------------
- */
+/* --- the file --------------------------------------------------------------------------------- */
 
 static void a_good_login_leaves_nothing(void **state)
 {
@@ -218,8 +217,7 @@ static void belongs_to_the_keystores_owner(void **state)
     assert_int_equal(st.st_mode & 0777, 0600);
 }
 
-/* --- logins -------------------------------------------------------------------------------------
- */
+/* --- logins ----------------------------------------------------------------------------------- */
 
 static enum kr_status log_in(unsigned timeout_ms, struct kr_error *err)
 {

@@ -37,8 +37,7 @@ static int down(void **state)
     return 0;
 }
 
-/* --- helpers ----------------------------------------------------------------------------------
- */
+/* --- helpers ---------------------------------------------------------------------------------- */
 
 static void run(const char *fmt, ...) KR_PRINTF(1, 2);
 static void run(const char *fmt, ...)
@@ -95,8 +94,7 @@ static void refused(const char *text, const char *hint)
     kr_keyring_close(keyring);
 }
 
-/* --- tests --------------------------------------------------------------------------------------
- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 static void an_older_file_is_refused_by_a_fresh_process(void **state)
 {
@@ -274,8 +272,7 @@ static void many_writers_leave_the_highest_generation(void **state)
     kr_keyring_close(keyring);
 }
 
-/* --- master keys that were exchanged ------------------------------------------------------------
- */
+/* --- master keys that were exchanged ---------------------------------------------------------- */
 
 static int two_up(void **state)
 {

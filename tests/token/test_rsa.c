@@ -51,8 +51,7 @@ static void tool_for_master(const char *arguments)
     tool(command);
 }
 
-/* --- the key ------------------------------------------------------------------------------------
- */
+/* --- the key ---------------------------------------------------------------------------------- */
 
 /* A token without AES, and without lists of allowed mechanisms. */
 static void comes_after_aes(void **state)
@@ -202,8 +201,7 @@ static void adopts_keys_of_pkcs11_tool(void **state)
     assert_int_equal(mechanism, KR_WRAP_RSA_SHA1);
 }
 
-/* --- wraps --------------------------------------------------------------------------------------
- */
+/* --- wraps ------------------------------------------------------------------------------------ */
 
 static void wrap(uint8_t key[KR_SEALING_KEY_BYTES], uint8_t wrapped[KR_WRAPPED_MAX])
 {
@@ -266,8 +264,7 @@ static void refuses_damaged_wraps_before_the_token_decrypts(void **state)
     assert_ok(unwrap(wrapped, back, &err));
 }
 
-/* --- attacks ------------------------------------------------------------------------------------
- */
+/* --- attacks ---------------------------------------------------------------------------------- */
 
 static void take(const EVP_PKEY *key, const char *name, uint8_t *ret, size_t *ret_len)
 {

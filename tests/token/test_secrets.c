@@ -19,8 +19,7 @@ struct opened {
     struct kr_secrets *secrets;
 };
 
-/* --- a gate that does what the test says -------------------------------------------------------
- */
+/* --- a gate that does what the test says ------------------------------------------------------ */
 
 struct gate {
     enum kr_status before, after; /* for handle NULL / a handle */
@@ -111,8 +110,7 @@ static void get_handle(struct opened *opened, const char *id, uint8_t ret[KR_HAN
     kr_secret_free(secret.bytes);
 }
 
-/* --- sealed secrets ----------------------------------------------------------------------------
- */
+/* --- sealed secrets --------------------------------------------------------------------------- */
 
 static void test_secrets_survive_reopening(void **state)
 {
@@ -213,8 +211,7 @@ static void test_another_process_is_followed(void **state)
     close_secrets(&other);
 }
 
-/* --- keys in the token -------------------------------------------------------------------------
- */
+/* --- keys in the token ------------------------------------------------------------------------ */
 
 static uint64_t operations(struct opened *opened)
 {

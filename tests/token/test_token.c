@@ -70,8 +70,7 @@ static int down(void **state)
     return 0;
 }
 
-/* --- finding ------------------------------------------------------------------------------------
- */
+/* --- finding ---------------------------------------------------------------------------------- */
 
 static void finds_the_token(void **state)
 {
@@ -162,8 +161,7 @@ static void refuses_modules(void **state)
     assert_error(&err, KR_CONFIG, "is no PKCS#11 module", "option module");
 }
 
-/* --- login --------------------------------------------------------------------------------------
- */
+/* --- login ------------------------------------------------------------------------------------ */
 
 static void logs_in_once(void **state)
 {
@@ -226,8 +224,7 @@ static void respects_pin_flags(void **state)
     }
 }
 
-/* --- losing the token ---------------------------------------------------------------------------
- */
+/* --- losing the token ------------------------------------------------------------------------- */
 
 static void move_tokens(const char *from, const char *to)
 {
@@ -440,8 +437,7 @@ static void gives_up_in_time(void **state)
     kr_token_close(token);
 }
 
-/* --- forks and threads --------------------------------------------------------------------------
- */
+/* --- forks and threads ------------------------------------------------------------------------ */
 
 static int use_after_fork(void *argument)
 {
@@ -515,8 +511,7 @@ static void serves_many_threads(void **state)
     kr_token_close(tokens[1]);
 }
 
-/* --- random and mechanisms ----------------------------------------------------------------------
- */
+/* --- random and mechanisms -------------------------------------------------------------------- */
 
 static void gives_random_bytes(void **state)
 {

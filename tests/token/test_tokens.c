@@ -58,8 +58,7 @@ static int down(void **state)
     return 0;
 }
 
-/* --- helpers ----------------------------------------------------------------------------------
- */
+/* --- helpers ---------------------------------------------------------------------------------- */
 
 static void away(const char *token)
 {
@@ -128,8 +127,7 @@ static void open_fails(enum kr_status status, const char *text, const char *hint
     assert_error(&err, status, text, hint);
 }
 
-/* --- tests --------------------------------------------------------------------------------------
- */
+/* --- tests ------------------------------------------------------------------------------------ */
 
 static void either_one_opens_everything(void **state)
 {

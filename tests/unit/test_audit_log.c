@@ -115,8 +115,7 @@ static int fresh(void **state)
     return 0;
 }
 
-/* --- records -----------------------------------------------------------------------------------
- */
+/* --- records ---------------------------------------------------------------------------------- */
 
 static void the_vector_is_read(void **state)
 {
@@ -213,8 +212,7 @@ static void missing_lines_are_told(void **state)
     free(bytes);
 }
 
-/* --- trouble while writing ---------------------------------------------------------------------
- */
+/* --- trouble while writing -------------------------------------------------------------------- */
 
 static size_t file_size(const char *path)
 {
@@ -385,8 +383,7 @@ static void a_wait_has_an_end(void **state)
     kr_audit_log_free(log);
 }
 
-/* --- rotation and several processes ------------------------------------------------------------
- */
+/* --- rotation and several processes ----------------------------------------------------------- */
 
 static void a_rotated_log_goes_on(void **state)
 {
@@ -459,8 +456,7 @@ static void several_writers_share_a_chain(void **state)
     assert_int_equal(chain.damaged + chain.torn, 0);
 }
 
-/* --- kills -------------------------------------------------------------------------------------
- */
+/* --- kills ------------------------------------------------------------------------------------ */
 
 static bool is_locked(const void *context)
 {
@@ -495,8 +491,7 @@ static void killed_writers_leave_a_chain(void **state)
     kill_report(&tally);
 }
 
-/* --- syslog ------------------------------------------------------------------------------------
- */
+/* --- syslog ----------------------------------------------------------------------------------- */
 
 static char sent[2][2048];
 static int sent_count;

@@ -16,8 +16,7 @@
 #include "hwaccel/lockstep.h"
 #include "page_batch.h"
 
-/* --- what the linker puts in between
- * -------------------------------------------------------------- */
+/* --- what the linker puts in between ---------------------------------------------------------- */
 
 static enum { RIGHT, WRONG, FAILING } blocks_are;
 static bool provider_is_fips, old_processor;
@@ -53,8 +52,7 @@ bool __wrap_kr_features_have(const char *name)
     return !old_processor && __real_kr_features_have(name);
 }
 
-/* --- what must be true then
- * ----------------------------------------------------------------------- */
+/* --- what must be true then ------------------------------------------------------------------- */
 
 static bool state_is(enum kr_lockstep_state state, const char *text)
 {

@@ -39,8 +39,7 @@ static unsigned get_16(const uint8_t *at)
     return (unsigned)(at[0] << 8 | at[1]);
 }
 
-/* --- vectors
- * -------------------------------------------------------------------------------------- */
+/* --- vectors ---------------------------------------------------------------------------------- */
 
 static void bytes_of(const char *hex, uint8_t *ret)
 {
@@ -96,8 +95,7 @@ static void test_vector_of_a_whole_page(void **state)
     assert_memory_equal(digest, expected, sizeof(digest));
 }
 
-/* --- what the server's source says, by plain EVP
- * ------------------------------------------------- */
+/* --- what the server's source says, by plain EVP ---------------------------------------------- */
 
 static void server_encrypts(const uint8_t *src, uint8_t *dst, size_t page_size)
 {

@@ -71,8 +71,7 @@ static void randomize(struct message *m, size_t key_len, size_t len)
     m->len = len;
 }
 
-/* --- what MariaDB writes, by plain EVP ---------------------------------------------------------
- */
+/* --- what MariaDB writes, by plain EVP -------------------------------------------------------- */
 
 static const EVP_CIPHER *evp_cipher(const char *mode, size_t key_len)
 {
@@ -138,8 +137,7 @@ static size_t expect(const struct form *form, const struct message *given)
     return m->len;
 }
 
-/* --- ours ----------------------------------------------------------------------------------------
- */
+/* --- ours ------------------------------------------------------------------------------------- */
 
 static struct kr_page_op *begin(const struct form *form, int direction, const struct message *m)
 {
@@ -261,8 +259,7 @@ static void test_in_place(void **state)
     }
 }
 
-/* --- misuse and damage
- * ---------------------------------------------------------------------------- */
+/* --- misuse and damage ------------------------------------------------------------------------ */
 
 static enum kr_status begins(enum kr_cipher cipher, struct kr_page_key key, size_t iv_len)
 {
@@ -328,8 +325,7 @@ static void test_damage_is_refused(void **state)
     check_both_ways(gcm, m, 0);
 }
 
-/* --- the pool
- * -------------------------------------------------------------------------------------- */
+/* --- the pool --------------------------------------------------------------------------------- */
 
 /* More operations open than the pool has places, all of one thread, finished in another order. */
 static void test_nesting(void **state)

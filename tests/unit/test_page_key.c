@@ -53,8 +53,7 @@ static void derive(struct kr_page_key key, uint8_t ret[KR_PAGE_KEY_BYTES])
     assert_int_equal(kr_page_key_derive(&key, ret), KR_OK);
 }
 
-/* --- the bytes ---------------------------------------------------------------------------------
- */
+/* --- the bytes -------------------------------------------------------------------------------- */
 
 static void test_keys(void **state)
 {
@@ -135,8 +134,7 @@ static void test_bad_arguments(void **state)
     assert_memory_equal(derived, untouched, sizeof(derived));
 }
 
-/* --- what is kept ------------------------------------------------------------------------------
- */
+/* --- what is kept ----------------------------------------------------------------------------- */
 
 static void test_derived_once(void **state)
 {
@@ -210,8 +208,7 @@ static void test_forgotten(void **state)
     kr_page_keys_forget();
 }
 
-/* --- threads -----------------------------------------------------------------------------------
- */
+/* --- threads ---------------------------------------------------------------------------------- */
 
 enum { SHARED = 64, THREADS = 6, ROUNDS = 4000 };
 static uint8_t shared_names[SHARED][GIVEN], shared_keys[SHARED][KR_PAGE_KEY_BYTES];

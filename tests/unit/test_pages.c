@@ -132,8 +132,7 @@ static void test_bad_arguments(void **state)
     kr_pages_free(NULL);
 }
 
-/* --- memory and threads
- * --------------------------------------------------------------------------- */
+/* --- memory and threads ----------------------------------------------------------------------- */
 
 static size_t allocations;
 

@@ -52,8 +52,7 @@ static void assert_unreadable(struct kr_pin_source *source, const char *says, co
     assert_error(&err, KR_CONFIG, says, hint);
 }
 
-/* --- forms ---------------------------------------------------------------------------------------
- */
+/* --- forms ------------------------------------------------------------------------------------ */
 
 static void unknown_forms_are_refused_and_not_repeated(void **state)
 {
@@ -96,8 +95,7 @@ static void a_source_has_its_name(void **state)
     }
 }
 
-/* --- files ---------------------------------------------------------------------------------------
- */
+/* --- files ------------------------------------------------------------------------------------ */
 
 static void a_file_is_read_anew_each_time(void **state)
 {
@@ -294,8 +292,7 @@ static void identity_is_of_the_file_that_was_read(void **state)
     kr_pin_source_free(source);
 }
 
-/* --- env and fd
- * ------------------------------------------------------------------------------------ */
+/* --- env and fd ------------------------------------------------------------------------------- */
 
 static void a_variable_is_wiped_and_kept(void **state)
 {

@@ -274,8 +274,7 @@ static void a_child_has_its_own_locked_copy(void **state)
     assert_int_equal(scratch_in_child(child_sees_locked_copy, secret), 0);
 }
 
-/* --- no right to lock; in children, as it cannot be had back -------------------------------------
- */
+/* --- no right to lock; in children, as it cannot be had back ---------------------------------- */
 
 static int warnings, errors;
 
