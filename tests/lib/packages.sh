@@ -23,7 +23,7 @@ TESTS=(
     shellcheck cppcheck libnss3 libnss3-tools
     swtpm libtpm2-pkcs11-1 libtss2-tcti-swtpm0 libtss2-tcti-tabrmd0 dbus-daemon dbus-bin
 )
-SOAK=(clang clang-tidy libclang-rt-14-dev linux-perf sysbench)
+SOAK=(clang clang-tidy libclang-rt-14-dev linux-perf sysbench valgrind)
 
 say() { printf '%s\n' "$*" >&2; }
 
