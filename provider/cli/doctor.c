@@ -34,6 +34,7 @@ static const struct {
     {"unused keys", doctor_unused_keys},
     {"key ages", doctor_key_ages},
     {"memory lock", doctor_memory_lock},
+    {"page ciphers", doctor_page_ciphers},
 };
 
 static const char *const verdict_names[] = {"ok", "warning", "error", "not checked"};

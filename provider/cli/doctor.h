@@ -73,4 +73,7 @@ void doctor_tokens(struct doctor *doctor, struct finding *finding);
 void doctor_unused_keys(struct doctor *doctor, struct finding *finding);
 void doctor_memory_lock(struct doctor *doctor, struct finding *finding);
 
+/* doctor_processor.c */
+void doctor_page_ciphers(struct doctor *doctor, struct finding *finding);
+
 #endif
