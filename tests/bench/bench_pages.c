@@ -18,6 +18,7 @@
 #include "hwaccel/lockstep.h"
 #include "hwaccel/mysql_page.h"
 #include "hwaccel/pages.h"
+#include "speed.h"
 
 enum { PAGES = 16, ROUNDS = 25, RETRIES = 4, BLOCK = 16, HEADER = 38, TAIL = 32 };
 enum { STRIDE_MAX = 65536 + 512, ROOM = PAGES * STRIDE_MAX, BATCH_BYTES = 1 << 20 };
@@ -205,20 +206,6 @@ static void bench_offset(const char *name, void (*run)(const struct layout *), s
     bar_at_least(4, name, ratio(&ours, &theirs, 0.9), 0.9);
 }
 
-/* Bytes per second that `openssl speed` reports for 16 KiB; its last line ends in "1234.56k". */
-static double openssl_speed(void)
-{
-    char line[256], last[256] = "";
-    FILE *pipe = popen("openssl speed -seconds 1 -bytes 16384 -evp aes-256-cbc 2>/dev/null", "r");
-    require(pipe != NULL, "openssl speed");
-    while (fgets(line, sizeof(line), pipe))
-        memcpy(last, line, sizeof(last));
-    require(pclose(pipe) == 0, "openssl speed");
-    const char *number = strrchr(last, ' ');
-    require(number != NULL, "openssl speed");
-    return strtod(number, NULL) * 1000;
-}
-
 static void bench_all(void)
 {
     static const struct layout server = {16384, 16384, HEADER}, apart = {16384, 16896, HEADER};
@@ -226,7 +213,8 @@ static void bench_all(void)
     double seconds = bench_mysql(&server, 4.8);
     bench_mysql(&apart, 4.8);
     bar_at_least(3, "EVP CBC against openssl speed",
-                 (double)(PAGES * content(&server)) / seconds / openssl_speed(), 0.85);
+                 (double)(PAGES * content(&server)) / seconds / openssl_speed("-evp aes-256-cbc"),
+                 0.85);
     show_limit(&server);
     for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++)
         bench_mysql(&(struct layout){others[i], others[i], HEADER}, 0);
