@@ -266,7 +266,7 @@ static size_t count_rows(void)
 {
     size_t count = 0;
     for (size_t i = 0; i < ALGORITHMS; i++)
-        count += SIZES * (algorithms[i].decrypts ? 2 : 1);
+        count += (size_t)SIZES * (algorithms[i].decrypts ? 2 : 1);
     return count;
 }
 
@@ -274,7 +274,7 @@ static enum kr_status measure_all(struct kr_benchmark *benchmark, struct bench *
                                   struct kr_page_rate *ret, size_t *ret_count, struct kr_error *err)
 {
     size_t total = count_rows(), done = 0;
-    for (size_t i = 0; i < 2 * SIZES * ALGORITHMS && !benchmark->interrupted; i++) {
+    for (unsigned i = 0; i < 2 * SIZES * ALGORITHMS && !benchmark->interrupted; i++) {
         const struct algorithm *algorithm = &algorithms[i / SIZES / 2];
         bool encrypt = i / SIZES % 2 == 0;
         if (!encrypt && !algorithm->decrypts)
@@ -287,24 +287,32 @@ static enum kr_status measure_all(struct kr_benchmark *benchmark, struct bench *
     return KR_OK;
 }
 
+static enum kr_status set_random(struct bench *b, size_t len, struct kr_error *err)
+{
+    if (RAND_bytes(b->page_key, sizeof(b->page_key)) == 1 &&
+        RAND_bytes(b->data_key, sizeof(b->data_key)) == 1 &&
+        RAND_bytes(b->iv, sizeof(b->iv)) == 1 && RAND_bytes(b->plain, (int)len) == 1)
+        return KR_OK;
+    return kr_fail(err, KR_INTERNAL, "OpenSSL has no random bytes");
+}
+
 enum kr_status kr_benchmark_pages(struct kr_benchmark *benchmark,
                                   struct kr_page_rate ret[KR_PAGE_RATES_MAX], size_t *ret_count,
                                   struct kr_error *err)
 {
-    const size_t room = PAGES * (LARGEST + GAP);
+    const size_t room = (size_t)PAGES * (LARGEST + GAP);
+    struct bench b = {.stream = EVP_CIPHER_CTX_new()};
     uint8_t *memory = calloc(3, room);
-    struct bench b = {.plain = memory,
-                      .sealed = memory + room,
-                      .out = memory + 2 * room,
-                      .stream = EVP_CIPHER_CTX_new()};
     enum kr_status status = KR_INTERNAL;
-    if (!memory || !b.stream)
+    if (!memory || !b.stream) {
         kr_fail_memory(err);
-    else if (RAND_bytes(b.page_key, sizeof(b.page_key)) != 1 ||
-             RAND_bytes(b.data_key, sizeof(b.data_key)) != 1 ||
-             RAND_bytes(b.iv, sizeof(b.iv)) != 1 || RAND_bytes(b.plain, (int)room) != 1)
-        kr_fail(err, KR_INTERNAL, "OpenSSL has no random bytes");
-    else
+    } else {
+        b.plain = memory;
+        b.sealed = memory + room;
+        b.out = memory + 2 * room;
+        status = set_random(&b, room, err);
+    }
+    if (status == KR_OK)
         status = measure_all(benchmark, &b, ret, ret_count, err);
     kr_pages_free(b.many);
     EVP_CIPHER_CTX_free(b.stream);

@@ -177,7 +177,7 @@ static enum kr_status sum_up(const struct row *row, const struct caller *callers
 {
     struct kr_token_stats stats;
     size_t count = 0;
-    double *all = malloc((size_t)row->sessions * row->most * sizeof(*all));
+    double *all = calloc((size_t)row->sessions * row->most + 1, sizeof(*all));
     if (!all)
         return kr_fail_memory(err);
     for (unsigned i = 0; i < row->sessions; i++) {
