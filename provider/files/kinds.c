@@ -13,6 +13,13 @@ static const struct kr_file_kind_ops *const table[] = {
     &kr_mysql_transfer_ops,
     &kr_mysql_keyring_json_ops,
     &kr_mysql_keyring_plugin_ops,
+    &kr_mariadb_tablespace_ops,
+    &kr_mariadb_binlog_ops,
+    &kr_mariadb_redo_ops,
+    &kr_aria_data_ops,
+    &kr_aria_index_ops,
+    &kr_aria_log_ops,
+    &kr_aria_control_ops,
 };
 
 const struct kr_file_kind_ops *kr_file_ops(enum kr_file_kind kind)

@@ -113,7 +113,7 @@ static bool is_doublewrite(const struct head *head)
     return name_ends(head, ".dblwr") || name_ends(head, ".bdblwr");
 }
 
-enum { REDO_CREATOR_AT = 16, REDO_FORMAT_PHYS = 0x50485953, REDO_FORMAT_10_8 = 0x50687973 };
+enum { REDO_CREATOR_AT = 16, REDO_FORMAT_PHYS = 0x50485953, REDO_FORMAT_10_8 = 0x709f979d };
 
 static bool is_mysql_redo(const struct head *head)
 {
