@@ -9,6 +9,8 @@
 #include <openssl/err.h>
 #include <openssl/provider.h>
 
+#include "hwaccel/aes_context.h"
+
 enum { BLOCK = 16, BLOCKS = 3 * KR_LANE_CHUNK / BLOCK - 5, LEN = BLOCKS * BLOCK };
 
 /* --- FIPS ------------------------------------------------------------------------------------- */
@@ -42,22 +44,9 @@ static void fill(uint8_t *bytes, size_t len, uint32_t seed)
     }
 }
 
-static EVP_CIPHER_CTX *open_cipher(const char *name, const uint8_t *key)
-{
-    EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, name, NULL);
-    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    bool ok = cipher && ctx && EVP_EncryptInit_ex(ctx, cipher, NULL, key, NULL) &&
-              EVP_CIPHER_CTX_set_padding(ctx, 0);
-    EVP_CIPHER_free(cipher);
-    if (ok)
-        return ctx;
-    EVP_CIPHER_CTX_free(ctx);
-    return NULL;
-}
-
 static bool encrypt_ours(struct batch *b)
 {
-    EVP_CIPHER_CTX *ecb = open_cipher("AES-256-ECB", b->key);
+    EVP_CIPHER_CTX *ecb = kr_aes_open("ECB", b->key, sizeof(b->key), true);
     for (unsigned i = 0; i < KR_LANES; i++) {
         b->lockstep.src[i] = b->plain[i];
         b->lockstep.dst[i] = b->ours[i];
@@ -70,7 +59,7 @@ static bool encrypt_ours(struct batch *b)
 
 static bool encrypt_theirs(struct batch *b)
 {
-    EVP_CIPHER_CTX *cbc = open_cipher("AES-256-CBC", b->key);
+    EVP_CIPHER_CTX *cbc = kr_aes_open("CBC", b->key, sizeof(b->key), true);
     bool ok = cbc;
     int out;
     for (unsigned i = 0; i < KR_LANES && ok; i++)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/secret.h"
 #include "hwaccel/pages.h"
 
@@ -63,13 +64,7 @@ void kr_mysql_pages_cleanup(struct kr_mysql_pages **pages)
 
 static unsigned get_16(const uint8_t *at)
 {
-    return (unsigned)(at[0] << 8 | at[1]);
-}
-
-static void put_16(uint8_t *at, unsigned value)
-{
-    at[0] = (uint8_t)(value >> 8);
-    at[1] = (uint8_t)value;
+    return (unsigned)kr_get_number(at, 2);
 }
 
 bool kr_mysql_page_is_encrypted(const uint8_t *page)
@@ -93,12 +88,12 @@ static void mark_encrypted(uint8_t *page)
 {
     unsigned type = get_16(page + TYPE_AT);
     if (type == COMPRESSED) {
-        put_16(page + TYPE_AT, ENCRYPTED_COMPRESSED);
+        kr_put_number(page + TYPE_AT, ENCRYPTED_COMPRESSED, 2);
     } else if (type == RTREE) {
-        put_16(page + TYPE_AT, ENCRYPTED_RTREE);
+        kr_put_number(page + TYPE_AT, ENCRYPTED_RTREE, 2);
     } else {
-        put_16(page + TYPE_AT, ENCRYPTED);
-        put_16(page + ORIGINAL_TYPE_AT, type);
+        kr_put_number(page + TYPE_AT, ENCRYPTED, 2);
+        kr_put_number(page + ORIGINAL_TYPE_AT, type, 2);
     }
 }
 
@@ -106,12 +101,12 @@ static void mark_decrypted(uint8_t *page)
 {
     unsigned type = get_16(page + TYPE_AT);
     if (type == ENCRYPTED_COMPRESSED) {
-        put_16(page + TYPE_AT, COMPRESSED);
+        kr_put_number(page + TYPE_AT, COMPRESSED, 2);
     } else if (type == ENCRYPTED_RTREE) {
-        put_16(page + TYPE_AT, RTREE);
+        kr_put_number(page + TYPE_AT, RTREE, 2);
     } else {
-        put_16(page + TYPE_AT, get_16(page + ORIGINAL_TYPE_AT));
-        put_16(page + ORIGINAL_TYPE_AT, 0);
+        kr_put_number(page + TYPE_AT, get_16(page + ORIGINAL_TYPE_AT), 2);
+        kr_put_number(page + ORIGINAL_TYPE_AT, 0, 2);
     }
 }
 

@@ -8,10 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/core_names.h>
-#include <openssl/params.h>
-
 #include "base/secret.h"
+#include "hwaccel/aes_context.h"
 #include "hwaccel/page_cipher.h"
 
 enum { POOL_OPS = 16, KEY_LENGTHS = 3 };
@@ -96,23 +94,12 @@ static void release_contexts(struct kr_page_op *op)
     op->evp = op->mask = NULL;
 }
 
-/* With padding on, EVP would hold back the last block of what it decrypts. By parameter, since what
- * EVP_CIPHER_CTX_set_padding() leaves in the context is set again with each iv: 400 instructions.
- */
-static bool pad_off(EVP_CIPHER_CTX *evp)
-{
-    unsigned off = 0;
-    OSSL_PARAM params[] = {OSSL_PARAM_construct_uint(OSSL_CIPHER_PARAM_PADDING, &off),
-                           OSSL_PARAM_construct_end()};
-    return EVP_CIPHER_CTX_set_params(evp, params);
-}
-
 static bool set_mask_key(struct kr_page_op *op, struct kr_shape shape, const uint8_t *key)
 {
     if (!op->mask && !(op->mask = EVP_CIPHER_CTX_new()))
         return false;
     return EVP_EncryptInit_ex(op->mask, fetched_ecb[key_index(shape)], NULL, key, NULL) &&
-           pad_off(op->mask) && pad_off(op->evp);
+           kr_aes_pad_off(op->mask) && kr_aes_pad_off(op->evp);
 }
 
 static bool set_shape(struct kr_page_op *op, struct kr_shape shape, const uint8_t *key,

@@ -2,16 +2,14 @@
 /* Many pages under one key. */
 #include "hwaccel/pages.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/params.h>
 
 #include "base/secret.h"
+#include "hwaccel/aes_context.h"
 #include "hwaccel/lockstep.h"
 
 enum { BLOCK = 16, LEN_MAX = 1 << 30 };
@@ -30,37 +28,13 @@ struct kr_pages {
 
 /* --- one key's contexts ----------------------------------------------------------------------- */
 
-static bool pad_off(EVP_CIPHER_CTX *ctx)
-{
-    unsigned off = 0;
-    OSSL_PARAM params[] = {OSSL_PARAM_construct_uint(OSSL_CIPHER_PARAM_PADDING, &off),
-                           OSSL_PARAM_construct_end()};
-    return EVP_CIPHER_CTX_set_params(ctx, params);
-}
-
-static EVP_CIPHER_CTX *open_mode(const char *mode, const uint8_t *key, size_t key_len, bool encrypt)
-{
-    static const uint8_t no_iv[BLOCK];
-    char name[16];
-    snprintf(name, sizeof(name), "AES-%zu-%s", key_len * 8, mode);
-    EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, name, NULL);
-    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    bool ok =
-        cipher && ctx && EVP_CipherInit_ex(ctx, cipher, NULL, key, no_iv, encrypt) && pad_off(ctx);
-    EVP_CIPHER_free(cipher); /* the context holds it */
-    if (ok)
-        return ctx;
-    EVP_CIPHER_CTX_free(ctx);
-    return NULL;
-}
-
 static bool open_contexts(struct kr_pages *p, const uint8_t *key, size_t key_len)
 {
     if (!p->cbc)
-        return (p->encrypt = open_mode("CTR", key, key_len, true));
-    return (p->encrypt = open_mode("CBC", key, key_len, true)) &&
-           (p->decrypt = open_mode("CBC", key, key_len, false)) &&
-           (p->ecb = open_mode("ECB", key, key_len, true));
+        return (p->encrypt = kr_aes_open("CTR", key, key_len, true));
+    return (p->encrypt = kr_aes_open("CBC", key, key_len, true)) &&
+           (p->decrypt = kr_aes_open("CBC", key, key_len, false)) &&
+           (p->ecb = kr_aes_open("ECB", key, key_len, true));
 }
 
 enum kr_status kr_pages_new(enum kr_cipher cipher, const uint8_t *key, size_t key_len,
