@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "hwaccel/bulk_io.h"
+#include "hwaccel/bulk_map.h"
 #include "hwaccel/bulk_plan.h"
 
 enum { PROGRESS_MS = 200 };
@@ -21,6 +22,7 @@ struct run {
     const struct kr_bulk *bulk;
     struct kr_bulk_plan plan;
     struct kr_bulk_file in, out;
+    struct kr_bulk_map *map; /* NULL: pages are read */
     bool in_order;
 
     pthread_mutex_t lock;  /* of all that follows */
@@ -140,10 +142,38 @@ static enum kr_status write_chunk(struct worker *w, uint64_t *written)
     return call(bulk->after_write, w);
 }
 
+static size_t bytes_of(const struct kr_bulk_chunk *chunk)
+{
+    return (chunk->count - 1) * chunk->page_size + chunk->last_len;
+}
+
+/* What cannot be mapped is read, and says why it cannot be read either. */
+static enum kr_status fetch(struct worker *w)
+{
+    struct kr_bulk_chunk *chunk = &w->chunk;
+    const uint8_t *at = NULL;
+    if (w->run->map)
+        at = kr_bulk_map_fetch(w->run->map, chunk->first * chunk->page_size, bytes_of(chunk));
+    for (unsigned i = 0; i < chunk->count; i++)
+        w->room.src[i] = at ? at + i * chunk->page_size : chunk->pages[i];
+    return at ? KR_OK : kr_bulk_read(&w->run->in, chunk, w->room.iov, &w->err);
+}
+
+/* The map's pages are not used after the work. */
 static enum kr_status read_and_work(struct worker *w)
 {
-    KR_TRY(kr_bulk_read(&w->run->in, &w->chunk, w->room.iov, &w->err));
-    return call(w->run->bulk->work, w);
+    struct kr_bulk_map *map = w->run->map;
+    KR_TRY(fetch(w));
+    enum kr_status status = call(w->run->bulk->work, w);
+    if (map)
+        kr_bulk_map_drop(map, w->chunk.first * w->chunk.page_size, bytes_of(&w->chunk));
+    if (kr_bulk_map_is_broken(map)) {
+        status = kr_fail(&w->err, KR_IO, "%s: could not be read to its end", w->run->in.name);
+        kr_hint(&w->err,
+                "it became shorter while it was read, or its disk fails: see what else has "
+                "it open (fuser), and the kernel's log (dmesg)");
+    }
+    return status;
 }
 
 /* False when nothing more is to be done. */
@@ -249,6 +279,7 @@ static enum kr_status run_threads(struct run *run, struct worker *workers, struc
         w->chunk = (struct kr_bulk_chunk){.worker = i,
                                           .page_size = run->bulk->page_size,
                                           .pages = w->room.pages,
+                                          .src = w->room.src,
                                           .skip = w->room.skip};
     }
     KR_TRY(start_threads(run, workers, err));
@@ -268,6 +299,8 @@ static enum kr_status make_run(const struct kr_bulk *bulk, struct run *ret, stru
     run.first = bulk->first_page < run.plan.pages ? bulk->first_page : run.plan.pages;
     run.next = run.turn = run.first;
     run.in_order = bulk->in_order || run.out.is_pipe;
+    if (bulk->map && bulk->work && !bulk->direct)
+        run.map = kr_bulk_map_open(bulk->in, bulk->in_offset, bulk->size);
     *ret = run;
     kr_cond_init(&ret->ended);
     pthread_cond_init(&ret->turned, NULL);
@@ -298,6 +331,7 @@ static void free_run(struct run *run)
     pthread_mutex_destroy(&run->lock);
     pthread_cond_destroy(&run->turned);
     pthread_cond_destroy(&run->ended);
+    kr_bulk_map_close(run->map);
     kr_bulk_close(&run->in);
     kr_bulk_close(&run->out);
 }

@@ -13,6 +13,10 @@
  * work made it, unless the machine stops or the disk fails in the middle of a write: who changes
  * files in place keeps a journal with the two hooks around writing.
  *
+ * A work that does not change pages in place, but takes them from `src`, may have the input mapped,
+ * which saves a third of the time of a scan. A file that becomes shorter meanwhile is then a
+ * failure like any other (bulk_map.h).
+ *
  * Memory that held pages is kept out of core dumps and wiped.
  */
 #ifndef P11K_HWACCEL_BULK_H
@@ -33,8 +37,9 @@ struct kr_bulk_chunk {
     unsigned worker;       /* 0 to threads - 1: for what each thread keeps for itself */
     size_t page_size;      /* length of its pages, but for: */
     size_t last_len;       /* length of its last page, less where the file ends within it */
-    uint8_t *const *pages; /* each aligned to 512 bytes; the work changes them in place */
-    bool *skip;            /* all false; the work sets it where a page is not to be written */
+    uint8_t *const *pages; /* each aligned to 512 bytes: what is written when the work is done */
+    const uint8_t *const *src; /* the pages that were read: `pages`, but with `map` */
+    bool *skip;                /* all false; the work sets it where a page is not to be written */
 };
 
 /* Called by the threads, several at a time, each with a chunk of its own. */
@@ -62,6 +67,8 @@ struct kr_bulk {
     unsigned threads;               /* 0: kr_bulk_default_threads() */
     size_t memory; /* most bytes for pages, 0: the best for speed, below 5 MiB for each thread */
     size_t chunk;  /* bytes of a chunk, 0: the best for speed */
+    bool map;      /* pages in the page cache are not copied: the work finds them at `src`, perhaps
+                      in the file itself, and fills each of `pages` that is not to be skipped */
     bool direct;   /* past the page cache (O_DIRECT) where the file system allows it */
     bool in_order; /* chunks are written one after the other, in the order of the file */
     enum kr_bulk_sync sync;

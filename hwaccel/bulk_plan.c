@@ -106,13 +106,14 @@ enum kr_status kr_bulk_make_room(const struct kr_bulk_plan *plan, struct kr_bulk
 {
     struct kr_bulk_room room = {.size = plan->memory};
     room.pages = calloc(plan->chunk_pages, sizeof(*room.pages));
+    room.src = calloc(plan->chunk_pages, sizeof(*room.src));
     room.skip = calloc(plan->chunk_pages, sizeof(*room.skip));
     room.iov = calloc(plan->chunk_pages, sizeof(*room.iov));
     void *memory =
         mmap(NULL, room.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory != MAP_FAILED)
         room.memory = memory;
-    if (!room.memory || !room.pages || !room.skip || !room.iov) {
+    if (!room.memory || !room.pages || !room.src || !room.skip || !room.iov) {
         kr_bulk_free_room(&room);
         return kr_fail_memory(err);
     }
@@ -130,6 +131,7 @@ void kr_bulk_free_room(struct kr_bulk_room *room)
         munmap(room->memory, room->size);
     }
     free(room->pages);
+    free(room->src);
     free(room->skip);
     free(room->iov);
     *room = (struct kr_bulk_room){0};

@@ -25,6 +25,7 @@ struct kr_bulk_room {
     uint8_t *memory;
     size_t size;
     uint8_t **pages;
+    const uint8_t **src;
     bool *skip;
     struct iovec *iov;
 };

@@ -30,7 +30,7 @@ static enum kr_status check(struct kr_bulk_chunk *chunk, void *context, struct k
 {
     (void)err;
     for (unsigned i = 0; i < chunk->count; i++) {
-        if (!innodb_page_ok(chunk->pages[i], PAGE, chunk->first + i)) {
+        if (!innodb_page_ok(chunk->src[i], PAGE, chunk->first + i)) {
             fprintf(stderr, "page %llu is damaged\n", (unsigned long long)chunk->first + i);
             atomic_fetch_add((atomic_ullong *)context, 1);
         }
@@ -79,6 +79,7 @@ static int check_file(const char *name, unsigned threads)
                                    .size = (uint64_t)st.st_size / PAGE * PAGE,
                                    .page_size = PAGE,
                                    .threads = threads,
+                                   .map = true,
                                    .work = check,
                                    .context = &damaged});
     return rc != 0 ? rc : damaged > 0;

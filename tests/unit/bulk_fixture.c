@@ -79,9 +79,12 @@ enum kr_status invert(struct kr_bulk_chunk *chunk, void *context, struct kr_erro
 {
     (void)context;
     (void)err;
-    for (unsigned i = 0; i < chunk->count; i++)
-        invert_page(chunk->pages[i], i + 1 == chunk->count ? chunk->last_len : chunk->page_size,
-                    chunk->first + i);
+    for (unsigned i = 0; i < chunk->count; i++) {
+        size_t len = i + 1 == chunk->count ? chunk->last_len : chunk->page_size;
+        if (chunk->src[i] != chunk->pages[i])
+            memcpy(chunk->pages[i], chunk->src[i], len);
+        invert_page(chunk->pages[i], len, chunk->first + i);
+    }
     return KR_OK;
 }
 

@@ -55,12 +55,15 @@ static void check_run(struct pages *pages, struct kr_bulk *bulk)
     assert_int_equal(fcntl(bulk->in, F_GETFL) & O_DIRECT, 0);
 }
 
-static void check_shape(const struct shape *shape, unsigned threads, bool direct)
+enum input { READ, DIRECT, MAPPED, INPUTS };
+
+static void check_shape(const struct shape *shape, unsigned threads, enum input input)
 {
     struct pages *pages = pages_new(shape->size, shape->page_size, 0);
     struct kr_bulk other = pages_run(pages), in_place = pages_run_in_place(pages);
     other.threads = in_place.threads = threads;
-    other.direct = in_place.direct = direct;
+    other.direct = in_place.direct = input == DIRECT;
+    other.map = in_place.map = input == MAPPED;
     check_run(pages, &other);
     assert_int_equal(pages_in_state(pages, pages->in, PAGE_BEFORE), pages_count(pages));
     check_run(pages, &in_place);
@@ -72,8 +75,8 @@ static void every_size_and_number_of_threads(void **state)
     (void)state;
     for (unsigned i = 0; i < SHAPES; i++) {
         for (unsigned threads = 1; threads <= 8; threads += 1 + threads / 3) {
-            check_shape(&shapes[i], threads, false);
-            check_shape(&shapes[i], threads, true);
+            for (unsigned input = 0; input < INPUTS; input++)
+                check_shape(&shapes[i], threads, input);
         }
     }
 }
@@ -87,6 +90,7 @@ static void small_chunks_and_orders(void **state)
         bulk.threads = 1 + i % 8;
         bulk.chunk = i / 8 == 0 ? 1 : 40960;
         bulk.in_order = i / 8 == 2;
+        bulk.map = i % 2 == 0;
         assert_int_equal(ftruncate(pages->out, 0), 0);
         check_run(pages, &bulk);
     }

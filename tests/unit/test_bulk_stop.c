@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -41,26 +40,33 @@ static void interrupt(int signal)
     atomic_store(&interrupted, true);
 }
 
-/* A page that is inverted already stays: such work can be resumed without knowing where. */
-static enum kr_status invert_once(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
+struct interruption {
+    const struct pages *pages;
+    uint64_t page; /* the signal comes while it is worked on */
+    bool once; /* a page that is inverted already stays, so that nobody must know where to go on */
+};
+
+/* Waits until the handler has run; the other threads are wherever they are. */
+static enum kr_status invert_until(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
 {
-    const struct pages *pages = context;
-    for (unsigned i = 0; i < chunk->count; i++)
+    const struct interruption *plan = context;
+    if (chunk->first <= plan->page && plan->page < chunk->first + chunk->count) {
+        pthread_kill(main_thread, SIGALRM);
+        while (!atomic_load(&interrupted))
+            usleep(100);
+    }
+    for (unsigned i = 0; plan->once && i < chunk->count; i++)
         chunk->skip[i] =
-            memcmp(chunk->pages[i], pages->before + (chunk->first + i) * chunk->page_size,
+            memcmp(chunk->src[i], plan->pages->before + (chunk->first + i) * chunk->page_size,
                    chunk->page_size) != 0;
-    return invert(chunk, context, err);
+    return invert(chunk, NULL, err);
 }
 
-static bool run_interrupted(struct pages *pages, struct kr_bulk *bulk, unsigned microseconds)
+static bool run_interrupted(const struct pages *pages, struct kr_bulk *bulk)
 {
-    struct itimerval timer = {.it_value.tv_usec = microseconds};
     atomic_store(&interrupted, false);
     uint64_t inverted = pages_in_state(pages, pages->in, PAGE_INVERTED);
-    assert_int_equal(setitimer(ITIMER_REAL, &timer, NULL), 0);
     struct kr_bulk_result result = pages_must_run(bulk);
-    timer.it_value.tv_usec = 0;
-    setitimer(ITIMER_REAL, &timer, NULL);
     assert_int_equal(pages_in_state(pages, pages->in, PAGE_OTHER), 0);
     uint64_t now = pages_in_state(pages, pages->in, PAGE_INVERTED);
     assert_int_equal(now - inverted, result.written_bytes / pages->page_size);
@@ -71,37 +77,38 @@ static bool run_interrupted(struct pages *pages, struct kr_bulk *bulk, unsigned 
     return result.interrupted;
 }
 
-/* Rounds until runs were interrupted in the middle often enough; each is carried to its end. */
-static void interrupt_at_random(bool in_order)
+/* Every second run is not interrupted at all: each file is carried to its end. */
+static unsigned interrupt_one(unsigned threads, bool in_order, bool map)
 {
-    unsigned interruptions = 0, wanted = getenv("P11K_SOAK") ? 400 : 20;
-    for (unsigned round = 0; interruptions < wanted; round++) {
-        assert_true(round < 100 * wanted);
-        struct pages *pages = pages_new(128 * 1024, 512, 0);
-        struct kr_bulk bulk = pages_run_in_place(pages);
-        bulk.threads = 1 + round % 8;
-        bulk.chunk = 8192;
-        bulk.stop = &interrupted;
-        bulk.context = pages;
-        bulk.in_order = in_order;
-        bulk.sync = KR_BULK_SYNC_NONE;
-        if (!in_order)
-            bulk.work = invert_once;
-        while (run_interrupted(pages, &bulk, 1 + random_below(1500)))
-            interruptions += pages_in_state(pages, pages->in, PAGE_INVERTED) > 0;
-        assert_int_equal(pages_in_state(pages, pages->in, PAGE_INVERTED), pages_count(pages));
-        pages_free(pages);
-    }
+    unsigned interruptions = 0;
+    struct pages *pages = pages_new(128 * 1024, 512, 0);
+    struct interruption plan = {.pages = pages, .once = !in_order};
+    struct kr_bulk bulk = pages_run_in_place(pages);
+    bulk.threads = threads;
+    bulk.chunk = 8192;
+    bulk.stop = &interrupted;
+    bulk.work = invert_until;
+    bulk.context = &plan;
+    bulk.in_order = in_order;
+    bulk.map = map;
+    bulk.sync = KR_BULK_SYNC_NONE;
+    do
+        plan.page = random_below(2 * (unsigned)pages_count(pages));
+    while (run_interrupted(pages, &bulk) && ++interruptions);
+    assert_int_equal(pages_in_state(pages, pages->in, PAGE_INVERTED), pages_count(pages));
+    pages_free(pages);
+    return interruptions;
 }
 
 static void interrupted_by_signals_at_random_moments(void **state)
 {
     (void)state;
     struct sigaction action = {.sa_handler = interrupt}, before;
+    unsigned interruptions = 0, wanted = getenv("P11K_SOAK") ? 1000 : 60;
     main_thread = pthread_self();
     assert_int_equal(sigaction(SIGALRM, &action, &before), 0);
-    interrupt_at_random(false);
-    interrupt_at_random(true);
+    for (unsigned round = 0; interruptions < wanted; round++)
+        interruptions += interrupt_one(1 + round % 8, round / 8 % 2, round / 16 % 2);
     sigaction(SIGALRM, &before, NULL);
     assert_int_equal(handled_elsewhere, 0);
 }
@@ -206,9 +213,9 @@ static void a_failure_of_the_work_ends_it(void **state)
 
 static enum kr_status cut_off(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
 {
-    (void)chunk;
-    (void)err;
-    return ftruncate(*(int *)context, 100000) == 0 ? KR_OK : KR_INTERNAL;
+    if (ftruncate(*(int *)context, 100000) != 0)
+        return KR_INTERNAL;
+    return invert(chunk, NULL, err);
 }
 
 static void a_file_that_shrinks_while_it_is_read(void **state)
@@ -216,18 +223,69 @@ static void a_file_that_shrinks_while_it_is_read(void **state)
     (void)state;
     struct kr_error err = KR_ERROR_INIT;
     struct kr_bulk_result result;
-    for (unsigned direct = 0; direct < 2; direct++) {
+    for (unsigned way = 0; way < 3; way++) {
         struct pages *pages = pages_new(4 * 1024 * 1024, 4096, 0);
         struct kr_bulk bulk = pages_run(pages);
         bulk.work = cut_off;
         bulk.context = &pages->in;
         bulk.threads = 3;
-        bulk.direct = direct;
+        bulk.direct = way == 1;
+        bulk.map = way == 2;
         bulk.chunk = 65536;
         assert_int_equal(kr_bulk_run(&bulk, &result, &err), KR_IO);
-        assert_error(&err, KR_IO, "input: ends at byte ", "what else has it open");
+        assert_says(err.text, "input: ");
+        assert_error(&err, KR_IO, "", "what else has it open");
         pages_free(pages);
     }
+}
+
+/* Of a whole chunk, while it is worked on. */
+static enum kr_status cut_off_all(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
+{
+    if (ftruncate(*(int *)context, 0) != 0)
+        return KR_INTERNAL;
+    return invert(chunk, NULL, err);
+}
+
+static atomic_uint other_faults;
+
+static void count_fault(int number)
+{
+    (void)number;
+    atomic_fetch_add(&other_faults, 1);
+}
+
+static enum kr_status raise_fault(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
+{
+    (void)context;
+    raise(SIGBUS);
+    return invert(chunk, NULL, err);
+}
+
+static void a_mapped_file_that_vanishes(void **state)
+{
+    (void)state;
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_bulk_result result;
+    struct sigaction action = {.sa_handler = count_fault}, before, after;
+    assert_int_equal(sigaction(SIGBUS, &action, &before), 0);
+    struct pages *pages = pages_new(64 * 4096, 4096, 0);
+    struct kr_bulk bulk = pages_run(pages);
+    bulk.map = true;
+    bulk.context = &pages->in;
+    bulk.work = raise_fault; /* somebody else's */
+    bulk.threads = 1;
+    bulk.chunk = 65536;
+    pages_must_run(&bulk);
+    assert_int_equal(other_faults, 4);
+    bulk.work = cut_off_all;
+    assert_int_equal(kr_bulk_run(&bulk, &result, &err), KR_IO);
+    assert_error(&err, KR_IO, "input: could not be read to its end", "became shorter");
+    assert_int_equal(result.pages, 0);
+    assert_int_equal(other_faults, 4);
+    sigaction(SIGBUS, &before, &after);
+    assert_ptr_equal(after.sa_handler, count_fault);
+    pages_free(pages);
 }
 
 /* A file system of 1 MiB that is mounted nowhere. */
@@ -272,6 +330,7 @@ int main(void)
         cmocka_unit_test(stopped_by_the_progress_function),
         cmocka_unit_test(a_failure_of_the_work_ends_it),
         cmocka_unit_test(a_file_that_shrinks_while_it_is_read),
+        cmocka_unit_test(a_mapped_file_that_vanishes),
         cmocka_unit_test(a_disk_that_gets_full),
     };
     return cmocka_run_group_tests(tests, scratch_up, scratch_down);

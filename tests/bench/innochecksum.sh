@@ -1,0 +1,75 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
+# Bar 8: a scan of all checksums of a file in the page cache through the bulk pipeline, against the
+# innochecksum of MariaDB and that of MySQL with -C crc32, on the same file: CPU time, user and
+# system, in turn within a round, medians of the ratios. First all three find no fault in the file,
+# and then the same damaged page. P11K_MIB (2048) and P11K_ROUNDS (7) can be set.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "$0")/../.." && pwd)
+BUILD=${P11K_BUILD:-$ROOT/build/test}
+MIB=${P11K_MIB:-2048}
+ROUNDS=${P11K_ROUNDS:-7}
+# shellcheck source=tests/lib/bench.sh
+source "$ROOT/tests/lib/bench.sh"
+
+WORK=$(mktemp -d "${TMPDIR:-/var/tmp}/p11keyring-scan.XXXXXX")
+trap 'rm -f "$WORK"/*; rmdir "$WORK"' EXIT
+FILE=$WORK/t.ibd
+
+cpu() { # COMMAND...: its CPU seconds
+    local TIMEFORMAT='%U %S'
+    { time "$@" >/dev/null 2>&1; } 2>&1 | awk '{ print $1 + $2 }'
+}
+
+# In the root, where a start costs a mount namespace: all rounds at once, a line for each.
+# shellcheck disable=SC2016 # expanded there
+mysql_rounds() {
+    "$ROOT/tests/lib/mysql_root.sh" run -b "$WORK" -- bash -c 'TIMEFORMAT="%U %S"
+        for ((i = 0; i < $1; i++)); do time innochecksum -C crc32 "$2" >/dev/null; done' \
+        - "$1" "$FILE" 2>&1 | awk '{ print $1 + $2 }'
+}
+
+mysql_once() {
+    "$ROOT/tests/lib/mysql_root.sh" run -b "$WORK" -- innochecksum -C crc32 "$FILE"
+}
+
+# All three are as good at finding a wrong byte.
+check() { # WHAT EXPECTED
+    local status
+    for tool in ours mariadb mysql; do
+        status=0
+        case $tool in
+        ours) "$BUILD/bin/scan_pages" check 1 "$FILE" || status=1 ;;
+        mariadb) innochecksum "$FILE" || status=1 ;;
+        mysql) mysql_once || status=1 ;;
+        esac >/dev/null 2>&1
+        bar_at_least 8 "$1: $tool" $((status == $2)) 1
+    done
+}
+
+"$BUILD/bin/scan_pages" make "$MIB" "$FILE"
+rc=0
+check "a sound file passes" 0 || rc=1
+
+for ((round = 0; round < ROUNDS; round++)); do
+    one=$(cpu "$BUILD/bin/scan_pages" check 1 "$FILE")
+    mariadb=$(cpu innochecksum "$FILE")
+    mysql=$(mysql_rounds 1)
+    two=$(cpu "$BUILD/bin/scan_pages" check 2 "$FILE")
+    printf '%s %s %s %s\n' "$one" "$two" "$mariadb" "$mysql"
+done >"$WORK/rounds"
+ratio() { # COLUMN COLUMN
+    awk -v a="$1" -v b="$2" '{ print $a / $b }' "$WORK/rounds" | median
+}
+bar_at_most 8 "CRC scan / MariaDB's innochecksum, CPU time" "$(ratio 1 3)" 0.9 || rc=1
+bar_at_most 8 "CRC scan / MySQL's innochecksum -C crc32, CPU time" "$(ratio 1 4)" 0.7 || rc=1
+bar_at_most 8 "the same on two threads, MariaDB's" "$(ratio 2 3)" 0.9 || rc=1
+bar_at_most 8 "the same on two threads, MySQL's" "$(ratio 2 4)" 0.7 || rc=1
+bar_info 8 "medians for $MIB MiB: one thread $(cut -d' ' -f1 "$WORK/rounds" | median) s, two" \
+    "$(cut -d' ' -f2 "$WORK/rounds" | median) s, MariaDB $(cut -d' ' -f3 "$WORK/rounds" | median) s," \
+    "MySQL $(cut -d' ' -f4 "$WORK/rounds" | median) s"
+
+printf x | dd of="$FILE" bs=1 seek=$((16384 * 1000 + 5000)) conv=notrunc status=none
+check "a wrong byte is found" 1 || rc=1
+exit "$rc"
