@@ -42,12 +42,14 @@ wanted() { # NUMBER...: whether one of them is
 }
 
 measure() {
-    local row program
+    local row program rc
     for row in "${MEASURED_BY[@]}"; do
         program=${row#*|}
         # shellcheck disable=SC2086 # several numbers
         wanted ${row%%|*} || continue
-        "$program" || printf '%s ended with %d\n' "$(basename "$program")" $? >&2
+        rc=0
+        "$program" || rc=$?
+        ((rc == 0)) || printf '%s ended with %d\n' "${program##*/}" "$rc" >&2
     done
 }
 
