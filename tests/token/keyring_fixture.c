@@ -124,10 +124,11 @@ static void unlock_manifest(struct kr_keystore *keystore, const struct kr_master
     free(blob);
 }
 
-static void add_one(struct kr_keystore *keystore, const struct kr_masters *masters, const char *id)
+static void add_one(struct kr_keystore *keystore, const struct kr_masters *masters, const char *id,
+                    const char *cipher, size_t len)
 {
     struct kr_error err = KR_ERROR_INIT;
-    struct kr_version_row row = {.ns = KR_NS_MARIADB, .id = id, .owner = "", .cipher = "aes-ctr"};
+    struct kr_version_row row = {.ns = KR_NS_MARIADB, .id = id, .owner = "", .cipher = cipher};
     must(kr_keystore_next_version(keystore, row.ns, id, "", 1, &row.version, &err), &err);
     uint8_t bytes[64], *blob; /* a sealing key and a data key */
     must(kr_token_random(masters->keys[0].tokens[0], bytes, sizeof(bytes), &err), &err);
@@ -138,14 +139,16 @@ static void add_one(struct kr_keystore *keystore, const struct kr_masters *maste
                                           .owner = "",
                                           .version = row.version,
                                           .cipher = row.cipher};
-    must(kr_envelope_seal(masters, &context, bytes, bytes + 32, 32, &blob, &row.envelope_len, &err),
-         &err);
+    must(
+        kr_envelope_seal(masters, &context, bytes, bytes + 32, len, &blob, &row.envelope_len, &err),
+        &err);
     row.envelope = blob;
     must(kr_keystore_add_version(keystore, &row, &err), &err);
     free(blob);
 }
 
-void keyring_fixture_add_versions(struct keyring_fixture *f, uint32_t id, unsigned count)
+static void add_versions(struct keyring_fixture *f, uint32_t id, unsigned count, const char *cipher,
+                         size_t len)
 {
     struct kr_error err = KR_ERROR_INIT;
     struct kr_pin_source *pin;
@@ -170,9 +173,20 @@ void keyring_fixture_add_versions(struct keyring_fixture *f, uint32_t id, unsign
     char text[12];
     snprintf(text, sizeof(text), "%u", id);
     for (unsigned i = 0; i < count; i++)
-        add_one(keystore, &masters, text);
+        add_one(keystore, &masters, text, cipher, len);
     must(kr_keystore_commit(keystore, &err), &err);
     kr_keystore_close(keystore);
     kr_token_close(token);
     kr_pin_source_free(pin);
+}
+
+void keyring_fixture_add_versions(struct keyring_fixture *f, uint32_t id, unsigned count)
+{
+    add_versions(f, id, count, "aes-ctr", 32);
+}
+
+void keyring_fixture_add_version_of(struct keyring_fixture *f, uint32_t id, const char *cipher,
+                                    size_t len)
+{
+    add_versions(f, id, 1, cipher, len);
 }

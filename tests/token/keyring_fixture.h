@@ -34,5 +34,8 @@ enum kr_status keyring_fixture_try_open(struct keyring_fixture *f, struct kr_key
 /* Adds `count` random versions of key `id` in one transaction, past the keyring core, which would
  * commit each on its own. */
 void keyring_fixture_add_versions(struct keyring_fixture *f, uint32_t id, unsigned count);
+/* One version of `len` bytes, at most 32, with any text for its cipher. */
+void keyring_fixture_add_version_of(struct keyring_fixture *f, uint32_t id, const char *cipher,
+                                    size_t len);
 
 #endif

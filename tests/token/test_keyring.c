@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "hwaccel/page_key.h"
 
 static int up(void **state)
 {
@@ -116,6 +117,67 @@ static void test_import_keeps_the_bytes(void **state)
         assert_memory_equal(key->bytes, bytes, len);
     }
     kr_keyring_close(keyring);
+}
+
+/* As an older p11keyring meets a keystore with a cipher that it does not know: it opens nothing,
+ * and one that is open goes on with what it has. */
+static void test_unknown_cipher_is_refused(void **state)
+{
+    struct keyring_fixture *f = *state;
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_keyring *keyring = keyring_fixture_open(f), *other = NULL;
+    create(keyring, 1);
+    struct kr_data_key known = *kr_keyring_find(keyring, 1, 1);
+    keyring_fixture_add_version_of(f, 1, "aes512-cbc", 32);
+    assert_int_equal(kr_keyring_refresh(keyring, &err), KR_INTEGRITY);
+    assert_non_null(strstr(err.text, "cipher 'aes512-cbc'"));
+    assert_non_null(strstr(err.hint, "newer p11keyring"));
+    assert_int_equal(kr_keyring_latest(keyring, 1), 1);
+    assert_memory_equal(kr_keyring_find(keyring, 1, 1), &known, sizeof(known));
+    assert_int_equal(kr_keyring_open(f->config, &other, &err), KR_INTEGRITY);
+    assert_non_null(strstr(err.text, "cipher 'aes512-cbc'"));
+    kr_keyring_close(keyring);
+}
+
+static void test_aes256_wants_32_bytes(void **state)
+{
+    struct keyring_fixture *f = *state;
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_keyring *keyring = keyring_fixture_open(f), *other = NULL;
+    static const uint8_t bytes[32] = {1};
+    uint32_t version;
+    assert_int_equal(
+        kr_keyring_create_key(keyring, 1, KR_CIPHER_AES256_CBC, bytes, 24, &version, &err),
+        KR_USAGE);
+    assert_non_null(strstr(err.text, "a key for aes256-cbc has 32 bytes, not 24"));
+    assert_non_null(strstr(err.hint, "key rotate"));
+    must(kr_keyring_create_key(keyring, 1, KR_CIPHER_AES256_CBC, bytes, 32, &version, &err), &err);
+    must(kr_keyring_create_key(keyring, 2, KR_CIPHER_AES_CBC, bytes, 16, &version, &err), &err);
+    assert_int_equal(rotate(keyring, 2, KR_CIPHER_AES256_CTR), 3);
+    assert_int_equal(kr_keyring_find(keyring, 2, 3)->len, 32);
+    kr_keyring_close(keyring);
+    keyring_fixture_add_version_of(f, 3, "aes256-ctr", 16); /* nothing of ours writes it */
+    assert_int_equal(kr_keyring_open(f->config, &other, &err), KR_INTEGRITY);
+    assert_non_null(strstr(err.text, "has 16 bytes for cipher aes256-ctr"));
+}
+
+static void test_closing_wipes_page_keys(void **state)
+{
+    struct keyring_fixture *f = *state;
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_keyring *keyring = keyring_fixture_open(f);
+    uint8_t given[16] = {1}, derived[KR_PAGE_KEY_BYTES];
+    uint32_t version;
+    must(kr_keyring_create_key(keyring, 1, KR_CIPHER_AES256_CBC, NULL, 0, &version, &err), &err);
+    const struct kr_page_key key = {given, sizeof(given), kr_keyring_find(keyring, 1, 1)->bytes, 1,
+                                    1};
+    struct kr_page_key_stats stats;
+    assert_int_equal(kr_page_key_derive(&key, derived), KR_OK);
+    kr_page_keys_get_stats(&stats);
+    assert_int_equal(stats.kept, 1);
+    kr_keyring_close(keyring);
+    kr_page_keys_get_stats(&stats);
+    assert_int_equal(stats.kept, 0);
 }
 
 static void test_disabled_key_gets_no_new_version(void **state)
@@ -258,6 +320,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_versions_survive_reopening, up, down),
         cmocka_unit_test_setup_teardown(test_what_exists_is_not_made_again, up, down),
         cmocka_unit_test_setup_teardown(test_import_keeps_the_bytes, up, down),
+        cmocka_unit_test_setup_teardown(test_unknown_cipher_is_refused, up, down),
+        cmocka_unit_test_setup_teardown(test_aes256_wants_32_bytes, up, down),
+        cmocka_unit_test_setup_teardown(test_closing_wipes_page_keys, up, down),
         cmocka_unit_test_setup_teardown(test_disabled_key_gets_no_new_version, up, down),
         cmocka_unit_test_setup_teardown(test_watcher_follows_another_keyring, up, down),
         cmocka_unit_test_setup_teardown(test_served_keys_outlive_the_token, up, down),
