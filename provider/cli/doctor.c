@@ -32,6 +32,7 @@ static const struct {
     {"keystore integrity", doctor_integrity},
     {"tokens", doctor_tokens},
     {"unused keys", doctor_unused_keys},
+    {"cipher of key 1", doctor_cipher_of_key_1},
     {"key ages", doctor_key_ages},
     {"memory lock", doctor_memory_lock},
     {"page ciphers", doctor_page_ciphers},

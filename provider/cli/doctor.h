@@ -58,6 +58,7 @@ void doctor_key_ages(struct doctor *doctor, struct finding *finding);
 void doctor_find_server(struct doctor *doctor);
 void doctor_other_keyrings(struct doctor *doctor, struct finding *finding);
 void doctor_core_files(struct doctor *doctor, struct finding *finding);
+void doctor_cipher_of_key_1(struct doctor *doctor, struct finding *finding);
 
 /* doctor_token.c */
 void doctor_pin_source(struct doctor *doctor, struct finding *finding);

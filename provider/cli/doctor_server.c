@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* doctor: what the server's option files say. */
+/* doctor: what the server's option files say, and what it does with a key. */
 #include "doctor.h"
 
 #include <string.h>
@@ -87,4 +87,28 @@ void doctor_core_files(struct doctor *doctor, struct finding *finding)
         doctor_warn(finding, "the server has core-file: a core holds its copies of keys");
         doctor_fix(finding, "remove core-file, and set LimitCORE=0 in its systemd unit");
     }
+}
+
+enum { SYSTEM_KEY = 1 };
+
+/* docs/THREAT-MODEL.md, "What page encryption itself does not give". */
+void doctor_cipher_of_key_1(struct doctor *doctor, struct finding *finding)
+{
+    uint32_t version = doctor->keyring ? kr_keyring_latest(doctor->keyring, SYSTEM_KEY) : 0;
+
+    if (version == 0) {
+        doctor_skip(finding, "no key 1 of MariaDB's");
+        return;
+    }
+    enum kr_cipher cipher = kr_keyring_find(doctor->keyring, SYSTEM_KEY, version)->cipher;
+    if (kr_cipher_base(cipher) == KR_CIPHER_AES_CBC) {
+        doctor_ok(finding, "key 1, of MariaDB's logs, has %s", kr_cipher_name(cipher));
+        return;
+    }
+    doctor_warn(finding,
+                "key 1 has %s, and MariaDB repeats ivs in what it encrypts with it: redo "
+                "log, sort files, binary log",
+                kr_cipher_name(cipher));
+    doctor_fix(finding, "p11keyring key rotate 1 --cipher aes256-cbc; tables may have CTR with a "
+                        "key of their own: \"Which cipher\" in docs/USAGE-mariadb.md");
 }

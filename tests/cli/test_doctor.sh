@@ -31,9 +31,9 @@ finds() { # EXIT-CODE CHECK RESULT TEXT-OF-FINDING-OR-FIX [ARGUMENT...]
 all_is_well() {
     server_cnf 'plugin-load-add = pkcs11_key_management'
     expect 0 doctor --server-config "$WORK/server.cnf"
-    equal 22 "$(grep -c '^ok ' "$OUT")" "checks that are ok"
+    equal 23 "$(grep -c '^ok ' "$OUT")" "checks that are ok"
     expect 0 doctor --server-config "$WORK/server.cnf" --json
-    equal 22 "$(json '[.checks[] | select(.result == "ok")] | length')" "checks that are ok"
+    equal 23 "$(json '[.checks[] | select(.result == "ok")] | length')" "checks that are ok"
     finds 0 "page ciphers" ok "many pages in lockstep: on"
 }
 
@@ -50,6 +50,17 @@ server_findings() {
     finds 1 "keystore file" error "chown daemon" --user daemon
     expect 2 doctor --user no-such-user
     expect 1 doctor --server-config /not/there.cnf
+}
+
+cipher_of_key_1() {
+    local cipher
+    server_cnf
+    for cipher in aes-ctr aes256-ctr; do
+        expect 0 key rotate 1 --cipher "$cipher"
+        finds 3 "cipher of key 1" warning "key rotate 1 --cipher aes256-cbc"
+    done
+    expect 0 key rotate 1 --cipher aes256-cbc
+    finds 0 "cipher of key 1" ok aes256-cbc
 }
 
 files() {
@@ -122,6 +133,7 @@ unused_keys() {
 
 check "all is well" all_is_well
 check "the server's option files are judged" server_findings
+check "a cipher that key 1 should not have is told" cipher_of_key_1
 check "owners, modes, leftovers and the keystore's place are judged" files
 check "the PIN is judged and not tried when it should not be" pin_findings
 check "module and token are judged" token_findings
