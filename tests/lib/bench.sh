@@ -10,16 +10,28 @@ load() { # NAME prepare|run [option...]
         --mysql-user=root --mysql-db=t --tables=2 --table-size="$ROWS" --threads=2 "$@" "$step"
 }
 
+# perf gives up when one of the server's threads ends while it attaches to them all.
+perf_attach() { # NAME: the pid in $perf
+    local try
+    for ((try = 0; try < 20; try++)); do
+        perf record -q -e cpu-clock -F 499 -o "$WORK/$1/perf.data" -p "$(server_pid "$1")" \
+            >/dev/null 2>&1 &
+        perf=$!
+        sleep 0.5
+        ! alive "$perf" || return 0
+    done
+    die "perf does not attach to server $1"
+}
+
 # The CPU samples of a server while a command runs: "PERCENT|DSO|SYMBOL", blanks removed but for the
 # symbol's.
 samples_of() { # NAME COMMAND...
-    local data=$WORK/$1/perf.data perf
-    perf record -q -e cpu-clock -F 499 -o "$data" -p "$(server_pid "$1")" >/dev/null 2>&1 &
-    perf=$!
+    local perf
+    perf_attach "$1"
     "${@:2}" >/dev/null
     kill -INT "$perf"
     wait "$perf" || true
-    perf report -i "$data" --stdio --sort dso,symbol -t '|' 2>/dev/null |
+    perf report -i "$WORK/$1/perf.data" --stdio --sort dso,symbol -t '|' 2>/dev/null |
         awk -F'|' -v OFS='|' '!/^#/ && NF >= 3 { gsub(/[ %]/, "", $1); gsub(/ /, "", $2); print }'
 }
 
