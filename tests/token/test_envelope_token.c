@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "base/secret.h"
-#include "wrap/envelope.h"
+#include "wrong_contexts.h"
 
 static struct fixture fixture;
 static struct kr_pin_source *pin;
@@ -185,21 +185,12 @@ static void test_every_shorter_length_is_refused(void **state)
 static void test_every_context_field_counts(void **state)
 {
     (void)state;
-    const uint8_t other_uuid[16] = {0};
-    struct kr_envelope_context wrong[7];
-    for (int i = 0; i < 7; i++)
-        wrong[i] = context;
-    wrong[0].keyring = "other";
-    wrong[1].uuid = other_uuid;
-    wrong[2].ns = "mysql";
-    wrong[3].id = "2";
-    wrong[4].owner = "root";
-    wrong[5].version = 2;
-    wrong[6].cipher = "aes-ctr";
+    struct kr_envelope_context wrong[WRONG_CONTEXTS];
+    wrong_contexts(&context, wrong);
     for (int i = 0; i < MECHANISM_COUNT; i++) {
         struct sealed sealed = seal(i, &context);
-        for (int field = 0; field < 7; field++)
-            assert_int_equal(try_open(&wrong[field], &sealed), KR_INTEGRITY);
+        for (int k = 0; k < WRONG_CONTEXTS; k++)
+            assert_int_equal(try_open(&wrong[k], &sealed), KR_INTEGRITY);
         free(sealed.blob);
     }
 }

@@ -14,6 +14,7 @@
 #include "base/secret.h"
 #include "vectors.h"
 #include "wrap/envelope_internal.h"
+#include "wrong_contexts.h"
 
 enum { BLOB_MAX = 512 };
 
@@ -266,23 +267,9 @@ static void test_every_other_length_is_refused(void **state)
 static void test_every_context_field_counts(void **state)
 {
     (void)state;
-    uint8_t other_uuid[16] = {0};
-    struct kr_envelope_context wrong[10];
-    for (size_t i = 0; i < 10; i++)
-        wrong[i] = gcm_context;
-    wrong[0].keyring = "other";
-    wrong[1].uuid = other_uuid;
-    wrong[2].ns = "mysql";
-    wrong[3].id = "2";
-    wrong[4].owner = "root";
-    wrong[5].version = 2;
-    wrong[6].cipher = "aes-ctr";
-    wrong[7].cipher = "";
-    wrong[8].id = ""; /* the same bytes in a row, cut elsewhere */
-    wrong[8].owner = "1";
-    wrong[9].ns = "mariadb1";
-    wrong[9].id = "";
-    for (size_t i = 0; i < 10; i++) {
+    struct kr_envelope_context wrong[WRONG_CONTEXTS];
+    wrong_contexts(&gcm_context, wrong);
+    for (size_t i = 0; i < WRONG_CONTEXTS; i++) {
         if (try_open(&wrong[i], gcm_envelope.at, gcm_envelope.len) != KR_INTEGRITY)
             fail_msg("context %zu", i);
     }
