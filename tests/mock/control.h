@@ -53,6 +53,7 @@
  *   renamed CKM CODE           known by a vendor's CODE and by no other
  *   iv-by-token                AES-GCM encrypts with an IV of the token's own, which it puts into
  *                              the caller's parameter
+ *   leaky                      every key that is made can be taken out, whatever its template says
  *   refuse NAME CKA [CKR]      a template with CKA is CKR (default CKR_TEMPLATE_INCONSISTENT)
  *   require NAME CKA           one without it is CKR_TEMPLATE_INCOMPLETE; not forwarded (Luna wants
  *                              CKA_VALUE_LEN to unwrap, SoftHSM2 refuses it)

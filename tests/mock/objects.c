@@ -41,12 +41,15 @@ static CK_RV check_template(CK_SLOT_ID slot, const char *function, const CK_ATTR
     return CKR_OK;
 }
 
-/* The template as the real module gets it: without what only the rules require. */
+/* The template as the real module gets it: without what only the rules require, and of keys that
+ * can be taken out where they say so. */
 static CK_ULONG strip_template(CK_SLOT_ID slot, const char *function, const CK_ATTRIBUTE *template,
                                CK_ULONG count, CK_ATTRIBUTE ret[TEMPLATE_MAX])
 {
+    static CK_BBOOL yes = CK_TRUE;
     struct mock_rule rules[RULES_OF_A_KIND];
     size_t n = mock_rules_of("require", slot, function, rules, RULES_OF_A_KIND);
+    const bool leaky = mock_rule("leaky", slot);
     CK_ULONG kept = 0;
 
     for (CK_ULONG i = 0; i < count && kept < TEMPLATE_MAX; i++) {
@@ -56,6 +59,8 @@ static CK_ULONG strip_template(CK_SLOT_ID slot, const char *function, const CK_A
             required = required || rules[j].numbers[0] == template[i].type;
         if (!required)
             ret[kept++] = template[i];
+        if (!required && leaky && template[i].type == CKA_EXTRACTABLE)
+            ret[kept - 1].pValue = &yes;
     }
     return kept;
 }

@@ -43,6 +43,7 @@ static const struct action {
     {"broken", false, 1, 2, -1, false},
     {"renamed", false, 2, 2, -1, false},
     {"iv-by-token", false, 0, 0, -1, false},
+    {"leaky", false, 0, 0, -1, false},
     {"refuse", true, 1, 2, -1, false},
     {"require", true, 1, 1, -1, false},
     {"init-args", false, 0, 0, -1, true},
