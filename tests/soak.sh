@@ -40,7 +40,7 @@ part_packages() { "$ROOT/tests/lib/packages.sh" soak; }
 part_build() { build "$P11K_BUILD" -DP11K_WERROR=ON; }
 
 part_tidy() {
-    build "$ROOT/build/clang" -DCMAKE_C_COMPILER=clang && cd "$ROOT" &&
+    build "$ROOT/build/clang" -DCMAKE_C_COMPILER=clang -DP11K_WERROR=ON && cd "$ROOT" &&
         git ls-files '*.c' ':!tests' |
         xargs -P "$(nproc)" -n 4 clang-tidy -p "$ROOT/build/clang" --quiet 2>/dev/null
 }
