@@ -43,7 +43,7 @@ static struct keys keys[THREADS];
 static uint8_t old_key[32], new_key[32], old_iv[BLOCK], new_iv[BLOCK];
 static uint64_t mib = 2048;
 static unsigned rounds = 7, disk_rounds = 5;
-static const char *cached = "/dev/shm", *disk = "/var/tmp";
+static const char *cached = "/var/tmp", *disk = "/var/tmp";
 
 static void require(bool ok, const char *what)
 {
@@ -255,8 +255,7 @@ static void compare_with_evp(int in)
         bytes[i] = mmap(NULL, size, PROT_READ, MAP_SHARED, out[i], 0);
         require(bytes[i] != MAP_FAILED, "mmap");
     }
-    bar_at_most(5, "bytes that differ from EVP's", memcmp(bytes[0], bytes[1], size) == 0 ? 0 : 1,
-                0);
+    require(memcmp(bytes[0], bytes[1], size) == 0, "the comparison with EVP");
     for (unsigned i = 0; i < 2; i++) {
         munmap(bytes[i], size);
         close(out[i]);

@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* An index page, or the first page of a tablespace, of bytes that do not compress. */
+/* An index page of bytes that do not compress, or one of the tablespace's own. */
 void innodb_page_make(uint8_t *page, size_t len, uint64_t number);
 
 /* Number and both checksums are right. */
