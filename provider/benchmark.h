@@ -35,7 +35,7 @@ struct kr_benchmark_token {
 
 struct kr_token_rate {
     unsigned sessions;
-    unsigned open; /* sessions that the token gave: fewer where it has no more */
+    unsigned open; /* sessions: fewer where the token has no more, or needed no more */
     bool unwrap;   /* what a server does for each envelope at its start; else a wrap */
     uint64_t operations;
     double per_second;

@@ -88,11 +88,13 @@ static enum kr_status call_on(struct caller *caller, struct kr_error *err)
     struct row *row = caller->row;
     KR_TRY(wrap(caller, err));
     wait_for_begin(row);
-    while (!row->stop && caller->count < row->most && seconds_since(&row->begin) < row->seconds) {
+    if (row->stop)
+        return KR_OK;
+    do {
         struct timespec start = now();
         KR_TRY(row->unwrap ? unwrap(caller, err) : wrap(caller, err));
         caller->samples[caller->count++] = seconds_since(&start) * 1e6;
-    }
+    } while (!row->stop && caller->count < row->most && seconds_since(&row->begin) < row->seconds);
     return KR_OK;
 }
 

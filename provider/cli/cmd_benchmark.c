@@ -130,8 +130,10 @@ static void note_few_sessions(const struct kr_token_rate *rates, size_t count)
     for (size_t i = 0; i < count; i++) {
         if (rates[i].open >= rates[i].sessions)
             continue;
-        cli_note("the token gave %u sessions of the %u asked for", rates[i].open,
-                 rates[i].sessions);
+        cli_note(
+            "%u callers had %u sessions: the token gives no more, or is so fast that it needs no "
+            "more",
+            rates[i].sessions, rates[i].open);
         return;
     }
 }
