@@ -334,6 +334,7 @@ void kr_config_free(struct kr_config *config)
     free(config->keyring.name);
     free(config->keyring.keystore);
     free(config->keyring.audit_log);
+    free(config->keyring.data_directories);
     free(config->keyring.start_cache);
     free(config->keyring.start_cache_key);
     free(config->mariadb.cipher);

@@ -52,6 +52,7 @@ struct kr_config {
         char *start_cache;               /* start-cache: full path; NULL: none */
         char *start_cache_key;           /* start-cache-key: source of its passphrase */
         unsigned start_cache_lifetime;   /* start-cache-lifetime in seconds, default 24h */
+        char *data_directories;          /* data-directories: full paths, with ':' in between */
         unsigned master_key_age;         /* master-key-age in seconds; 0: not watched */
         unsigned data_key_age;           /* data-key-age in seconds; 0: not watched */
     } keyring;

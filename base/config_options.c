@@ -65,6 +65,21 @@ static enum kr_status set_audit_log(const struct option *option, const char *val
     return status;
 }
 
+/* Each of them full. */
+static enum kr_status set_paths(const struct option *option, const char *value, void *field,
+                                struct kr_error *err)
+{
+    for (const char *path = value; path; path = strchr(path, ':')) {
+        path += *path == ':';
+        if (*path == '/')
+            continue;
+        kr_fail(err, KR_CONFIG, "%s has a path that is not full", option->name);
+        kr_hint(err, "give paths that start with '/', with ':' in between");
+        return err->status;
+    }
+    return kr_option_replace(field, value, err);
+}
+
 static enum kr_status set_uri(const struct option *option, const char *value, void *field,
                               struct kr_error *err)
 {
@@ -286,6 +301,7 @@ static const struct option options[] = {
      .preset = "500ms", .min = 10, .max = 3600000},
     {"keyring", "lock-memory", set_lock_policy, FIELD(keyring.lock_memory),
      .preset = "warn", .choices = {[KR_LOCK_WARN] = "warn", [KR_LOCK_REQUIRE] = "require"}},
+    {"keyring", "data-directories", set_paths, FIELD(keyring.data_directories)},
     {"keyring", "audit-log", set_audit_log, FIELD(keyring.audit_log)},
     {"keyring", "audit-policy", set_yes_no, FIELD(keyring.audit_required),
      .preset = "warn", .choices = {"warn", "require"}},

@@ -158,6 +158,13 @@ KR_MUST_USE enum kr_status kr_keyring_accept(const struct kr_config *config, kr_
 KR_MUST_USE enum kr_status kr_keyring_audit_anchor(struct kr_keyring *keyring,
                                                    struct kr_audit_head *ret, struct kr_error *err);
 
+/* An HMAC-SHA-256 that only a holder of this keystore and its token can make, for a file outside of
+ * the keystore; `purpose` keeps kinds of files apart. */
+enum { KR_VOUCH_BYTES = 32 };
+KR_MUST_USE enum kr_status kr_keyring_vouch(struct kr_keyring *keyring, const char *purpose,
+                                            const uint8_t *bytes, size_t len,
+                                            uint8_t ret[KR_VOUCH_BYTES], struct kr_error *err);
+
 /* --- for status and diagnosis ----------------------------------------------------------------- */
 
 /* One token's part in the keyring. */

@@ -20,6 +20,7 @@ struct kr_life_options {
     const char
         *token;   /* NAME of a [token:NAME] section; NULL: each that has a current master key */
     bool dry_run; /* everything is checked, nothing is changed */
+    const char *reason; /* of a retirement, for the audit log: on what grounds; may be NULL */
     kr_progress_function progress; /* may be NULL */
     void *context;
 };

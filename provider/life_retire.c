@@ -18,6 +18,7 @@ struct retirement {
     const struct kr_object_id *id;
     struct kr_master_row row;
     struct kr_token *token; /* NULL: not configured */
+    const char *reason;
     struct kr_retirement *result;
 };
 
@@ -125,8 +126,10 @@ static enum kr_status refuse_named(struct retirement *r, struct kr_keystore *key
 
 static struct kr_audit_event audit_event(const struct retirement *r)
 {
-    return (struct kr_audit_event){
-        .name = "master-retire", .token = r->row.token, .master = r->row.label};
+    return (struct kr_audit_event){.name = "master-retire",
+                                   .token = r->row.token,
+                                   .master = r->row.label,
+                                   .detail = r->reason};
 }
 
 /* --- steps ------------------------------------------------------------------------------------ */
@@ -247,7 +250,8 @@ enum kr_status kr_keyring_retire_master(struct kr_keyring *keyring,
                                         const struct kr_life_options *options,
                                         struct kr_retirement *ret, struct kr_error *err)
 {
-    struct retirement r = {.keyring = keyring, .id = master, .result = ret};
+    struct retirement r = {
+        .keyring = keyring, .id = master, .reason = options->reason, .result = ret};
     *ret = (struct kr_retirement){0};
     enum kr_status status = retire(&r, options, err);
     const struct kr_audit_event failed = audit_event(&r);

@@ -230,7 +230,7 @@ static enum kr_status read_identity(struct kr_keystore *keystore, const char *ex
     const char *name = row ? kr_sql_text(statement, 1) : NULL;
     if (!uuid || !name)
         return kr_sql_damaged(&keystore->sql, "its identity is missing", err);
-    if (strcmp(name, expected) != 0)
+    if (expected && strcmp(name, expected) != 0)
         return fail_keyring(keystore, name, expected, err);
     memcpy(keystore->uuid, uuid, len);
     return KR_OK;

@@ -29,8 +29,9 @@ struct kr_keystore;
 
 struct kr_keystore_options {
     const char *path;
-    const char *keyring; /* expected name; a keystore of another keyring is KR_INTEGRITY */
-    bool writable;       /* false: opened read-only where that is enough (see open) */
+    const char
+        *keyring;  /* expected name; a keystore of another keyring is KR_INTEGRITY. NULL: any */
+    bool writable; /* false: opened read-only where that is enough (see open) */
     unsigned lock_timeout_ms;
 };
 

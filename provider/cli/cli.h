@@ -47,6 +47,8 @@ enum cli_option {
     OPT_SIZE,
     OPT_IGNORE_UNKNOWN,
     OPT_OUTPUT,
+    OPT_EVIDENCE,
+    OPT_WITHOUT_EVIDENCE,
     OPT_COUNT
 };
 
@@ -294,6 +296,7 @@ enum kr_status cli_run_audit_show(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_audit_verify(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_inspect(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_decrypt(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_usage(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_verify(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_status(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_benchmark(struct cli *cli, struct kr_error *err);

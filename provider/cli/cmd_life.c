@@ -3,7 +3,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "base/hex.h"
+#include "file_rows.h"
 #include "provider/life.h"
 #include "provider/secrets.h"
 
@@ -217,20 +218,34 @@ static enum kr_status print_retired(struct cli *cli, const struct kr_master_row 
     return KR_OK;
 }
 
+/* What backups of the keystore need. */
+static enum kr_status check_evidence(const struct cli *cli, struct kr_keyring *keyring,
+                                     const struct kr_master_row *master,
+                                     char ret_text[KR_EVIDENCE_TEXT], struct kr_error *err)
+{
+    struct kr_usage_key key = {.master = true};
+
+    kr_hex_encode(master->id.bytes, master->id.len, key.name);
+    return cli_check_evidence(cli, keyring, &key, ret_text, err);
+}
+
 static enum kr_status retire(struct cli *cli, struct kr_keyring *keyring,
                              const struct kr_master_row *master, struct kr_error *err)
 {
     struct kr_life_options options = {.dry_run = true};
     struct cli_progress progress;
     struct kr_retirement done;
+    char evidence[KR_EVIDENCE_TEXT];
 
     KR_TRY(kr_keyring_retire_master(keyring, &master->id, &options, &done, err));
     if (cli_flag(cli, OPT_DRY_RUN))
         return cli_plan(cli, err, "destroy master key '%s' in token '%s'", master->label,
                         master->token);
+    KR_TRY(check_evidence(cli, keyring, master, evidence, err));
     KR_TRY(confirm(cli, master, err));
     KR_TRY(cli_progress_begin(cli, &progress, err));
-    options = (struct kr_life_options){.progress = cli_progress_step, .context = &progress};
+    options = (struct kr_life_options){
+        .progress = cli_progress_step, .context = &progress, .reason = evidence};
     enum kr_status status = kr_keyring_retire_master(keyring, &master->id, &options, &done, err);
     cli_progress_end(&progress);
     return status == KR_OK ? print_retired(cli, master, &done, err) : status;

@@ -37,6 +37,9 @@ const struct cli_option_spec cli_options[OPT_COUNT] = {
     [OPT_SIZE] = {"size", 0, "MIB", "size of a temporary file"},
     [OPT_IGNORE_UNKNOWN] = {"ignore-unknown", 0, NULL, "files of no known kind are not meant"},
     [OPT_OUTPUT] = {"output", 'o', "OUT", "file or folder to write to; '-': standard output"},
+    [OPT_EVIDENCE] = {"evidence", 0, "FILE", "what usage -o wrote: that no file needs the key"},
+    [OPT_WITHOUT_EVIDENCE] = {"without-evidence", 0, NULL,
+                              "destroy it whatever files may need it; this is recorded"},
     [OPT_USER] = {"user", 0, "USER", "the user that the server runs as"},
 };
 
@@ -69,8 +72,9 @@ const struct cli_command cli_commands[] = {
     {"master", "rotate", NULL, "make new master keys and wrap every envelope for them, or resume",
      WRITER | CLI_BIT(OPT_TOKEN) | CLI_BIT(OPT_PROGRESS), 0, 0, cli_run_master_rotate},
     {"master", "retire", "LABEL|ID", "destroy an old master key that nothing needs any more",
-     WRITER | CLI_BIT(OPT_TOKEN) | CLI_BIT(OPT_CONFIRM) | CLI_BIT(OPT_PROGRESS), 1, 1,
-     cli_run_master_retire},
+     WRITER | CLI_BIT(OPT_TOKEN) | CLI_BIT(OPT_CONFIRM) | CLI_BIT(OPT_PROGRESS) |
+         CLI_BIT(OPT_EVIDENCE) | CLI_BIT(OPT_WITHOUT_EVIDENCE),
+     1, 1, cli_run_master_retire},
     {"keyring", "accept", NULL, "use a keystore that is older than the tokens remember, or another",
      WRITER | CLI_BIT(OPT_CONFIRM), 0, 0, cli_run_keyring_accept},
     {"keyring", "sync", NULL, "wrap what is not up to date for every current master key",
@@ -99,6 +103,10 @@ const struct cli_command cli_commands[] = {
     {"decrypt", NULL, "FILE...", "write files in the clear, as the servers' own tools read them",
      WRITER | CLI_BIT(OPT_OUTPUT) | CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS), 1, CLI_MANY,
      cli_run_decrypt},
+    {"usage", NULL, "FILE|DIR...", "say which keys files and backups still need",
+     CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS) | CLI_BIT(OPT_IGNORE_UNKNOWN) |
+         CLI_BIT(OPT_OUTPUT),
+     1, CLI_MANY, cli_run_usage},
     {"status", NULL, NULL, "show keystore, token and keys", 0, 0, 0, cli_run_status},
     {"benchmark", NULL, "[token] [pages] [bulk]", "measure token, page ciphers and file work here",
      CLI_BIT(OPT_TOKEN) | CLI_BIT(OPT_SECONDS) | CLI_BIT(OPT_SESSIONS) | CLI_BIT(OPT_THREADS) |

@@ -4,6 +4,7 @@
 #define P11K_CLI_FILE_ROWS_H
 
 #include "cli.h"
+#include "files/evidence.h"
 #include "files/run.h"
 
 /* One command's work on the files of its arguments. */
@@ -38,6 +39,13 @@ json_t *cli_file_keys(const json_t *rows);
 
 /* "path: not looked at: why" for each. */
 void cli_print_skipped(const json_t *result);
+
+/* evidence.c: KR_OK when --evidence shows that nothing needs the key, or --without-evidence is
+ * given; `ret_text` is for the audit log. KR_REFUSED. */
+KR_MUST_USE enum kr_status cli_check_evidence(const struct cli *cli, struct kr_keyring *keyring,
+                                              const struct kr_usage_key *key,
+                                              char ret_text[KR_EVIDENCE_TEXT],
+                                              struct kr_error *err);
 
 /* "12.0 MiB" */
 enum { CLI_SIZE_TEXT = 24 };

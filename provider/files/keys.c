@@ -6,11 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hex.h"
 #include "provider/secrets.h"
 
-/* A key that the keystore names: of MySQL's by its name, of MariaDB's by id and version. */
+/* A key that the keystore names, with memory of its own. */
 struct known {
-    char *name; /* NULL: MariaDB's */
+    char *name, *label; /* as in struct kr_file_key */
+    bool master;
     uint32_t id, version;
 };
 
@@ -47,8 +49,10 @@ void kr_file_keys_free(struct kr_file_keys *keys)
 {
     if (!keys)
         return;
-    for (size_t i = 0; i < keys->known_count; i++)
+    for (size_t i = 0; i < keys->known_count; i++) {
         free(keys->known[i].name);
+        free(keys->known[i].label);
+    }
     free(keys->known);
     kr_secrets_close(keys->secrets);
     kr_keyring_close(keys->keyring);
@@ -61,6 +65,8 @@ void kr_file_keys_free(struct kr_file_keys *keys)
 static int by_key(const void *a, const void *b)
 {
     const struct known *one = a, *other = b;
+    if (one->master != other->master)
+        return one->master ? -1 : 1;
     if (!one->name != !other->name)
         return one->name ? 1 : -1;
     if (one->name)
@@ -70,29 +76,52 @@ static int by_key(const void *a, const void *b)
     return (one->version > other->version) - (one->version < other->version);
 }
 
-static enum kr_status add_known(const struct kr_version_row *row, void *context,
+static enum kr_status add_known(struct kr_file_keys *keys, const struct known *key,
                                 struct kr_error *err)
 {
-    struct kr_file_keys *keys = context;
-    bool mysql = strcmp(row->ns, KR_NS_MYSQL) == 0 && !*row->owner; /* no user's own key */
-    if (!mysql && strcmp(row->ns, KR_NS_MARIADB) != 0)
-        return KR_OK;
     struct known *known = reallocarray(keys->known, keys->known_count + 1, sizeof(*known));
     if (!known)
         return kr_fail_memory(err);
     keys->known = known;
     struct known *entry = &known[keys->known_count];
-    *entry = (struct known){0};
-    if (mysql) {
-        entry->name = strdup(row->id);
-    } else {
-        entry->id = (uint32_t)strtoul(row->id, NULL, 10);
-        entry->version = row->version;
-    }
-    if (mysql && !entry->name)
-        return kr_fail_memory(err);
+    *entry = *key;
+    entry->name = key->name ? strdup(key->name) : NULL;
+    entry->label = key->label ? strdup(key->label) : NULL;
     keys->known_count++;
-    return KR_OK;
+    bool copied = !key->name == !entry->name && !key->label == !entry->label;
+    return copied ? KR_OK : kr_fail_memory(err);
+}
+
+static enum kr_status add_version(const struct kr_version_row *row, void *context,
+                                  struct kr_error *err)
+{
+    struct known key = {0};
+    if (strcmp(row->ns, KR_NS_MYSQL) == 0 && !*row->owner) { /* no user's own key */
+        key.name = (char *)row->id;
+    } else if (strcmp(row->ns, KR_NS_MARIADB) == 0) {
+        key.id = (uint32_t)strtoul(row->id, NULL, 10);
+        key.version = row->version;
+    } else {
+        return KR_OK;
+    }
+    return add_known(context, &key, err);
+}
+
+static enum kr_status add_masters(struct kr_file_keys *keys, struct kr_keystore *keystore,
+                                  struct kr_error *err)
+{
+    struct kr_master_row *rows = NULL;
+    size_t count = 0;
+    char id[2 * KR_OBJECT_ID_MAX + 1];
+    KR_TRY(kr_keystore_list_masters(keystore, &rows, &count, err));
+    enum kr_status status = KR_OK;
+    for (size_t i = 0; i < count && status == KR_OK; i++) {
+        kr_hex_encode(rows[i].id.bytes, rows[i].id.len, id);
+        const struct known key = {.name = id, .label = rows[i].label, .master = true};
+        status = add_known(keys, &key, err);
+    }
+    free(rows);
+    return status;
 }
 
 static enum kr_status list_keystore(struct kr_file_keys *keys, struct kr_error *err)
@@ -106,7 +135,9 @@ static enum kr_status list_keystore(struct kr_file_keys *keys, struct kr_error *
     KR_TRY(kr_keystore_open(&options, &keystore, err));
     enum kr_status status = kr_keystore_begin_read(keystore, err);
     if (status == KR_OK)
-        status = kr_keystore_each_version(keystore, NULL, add_known, keys, err);
+        status = add_masters(keys, keystore, err);
+    if (status == KR_OK)
+        status = kr_keystore_each_version(keystore, NULL, add_version, keys, err);
     kr_keystore_close(keystore);
     return status;
 }
@@ -124,8 +155,10 @@ static void list_keys(struct kr_file_keys *keys)
 
 static enum kr_key_here is_here(const struct kr_file_keys *keys, struct kr_file_need *need)
 {
-    const struct known wanted = {
-        .name = *need->name ? need->name : NULL, .id = need->id, .version = need->version};
+    const struct known wanted = {.name = *need->name ? need->name : NULL,
+                                 .master = need->master,
+                                 .id = need->id,
+                                 .version = need->version};
     if (!keys->listed || keys->list_error.status != KR_OK)
         return KR_KEY_UNKNOWN;
     if (keys->known_count > 0 &&
@@ -143,6 +176,25 @@ void kr_file_keys_look(struct kr_file_keys *keys, struct kr_file_report *report)
     for (size_t i = 0; i < report->need_count; i++)
         report->needs[i].here = is_here(keys, &report->needs[i]);
     pthread_mutex_unlock(&keys->lock);
+}
+
+enum kr_status kr_file_keys_each(struct kr_file_keys *keys, kr_file_key_visitor visit,
+                                 void *context, struct kr_error *err)
+{
+    pthread_mutex_lock(&keys->lock);
+    list_keys(keys);
+    enum kr_status status = KR_OK;
+    for (size_t i = 0; i < keys->known_count && status == KR_OK; i++) {
+        const struct known *known = &keys->known[i];
+        const struct kr_file_key key = {.name = known->name,
+                                        .label = known->label,
+                                        .master = known->master,
+                                        .id = known->id,
+                                        .version = known->version};
+        status = visit(&key, context, err);
+    }
+    pthread_mutex_unlock(&keys->lock);
+    return status;
 }
 
 const struct kr_error *kr_file_keys_trouble(struct kr_file_keys *keys)
@@ -179,6 +231,14 @@ static enum kr_status ready(struct kr_file_keys *keys, struct kr_error *err)
         *err = keys->open_error;
     pthread_mutex_unlock(&keys->lock);
     return keys->open_status;
+}
+
+enum kr_status kr_file_keys_keyring(struct kr_file_keys *keys, struct kr_keyring **ret,
+                                    struct kr_error *err)
+{
+    KR_TRY(ready(keys, err));
+    *ret = keys->keyring;
+    return KR_OK;
 }
 
 enum kr_status kr_file_keys_mysql(struct kr_file_keys *keys, const char *name,

@@ -23,6 +23,25 @@ void kr_file_keys_free(struct kr_file_keys *keys);
 /* Sets `here` of each of a report's needs. KR_OK also when the keystore cannot be read: then they
  * are unknown, and kr_file_keys_trouble() says why. */
 void kr_file_keys_look(struct kr_file_keys *keys, struct kr_file_report *report);
+/* Each key that the keystore names: the current and old master keys, MySQL's master keys and other
+ * secrets, MariaDB's key versions; ordered. `label` is a master key's, else NULL. Without a
+ * readable keystore there are none. */
+struct kr_file_key {
+    const char *name; /* NULL: MariaDB's */
+    const char *label;
+    bool master;
+    uint32_t id, version;
+};
+typedef enum kr_status (*kr_file_key_visitor)(const struct kr_file_key *key, void *context,
+                                              struct kr_error *err);
+KR_MUST_USE enum kr_status kr_file_keys_each(struct kr_file_keys *keys, kr_file_key_visitor visit,
+                                             void *context, struct kr_error *err);
+
+/* The keyring, opened on first use; it stays the property of `keys`. As kr_keyring_open(), and
+ * KR_CONFIG without one. */
+KR_MUST_USE enum kr_status kr_file_keys_keyring(struct kr_file_keys *keys, struct kr_keyring **ret,
+                                                struct kr_error *err);
+
 /* Why the keystore could not be read; NULL when it could, or was not asked for. */
 const struct kr_error *kr_file_keys_trouble(struct kr_file_keys *keys);
 

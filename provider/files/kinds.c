@@ -6,6 +6,7 @@ static const struct kr_file_kind_ops *const table[] = {
     &kr_keystore_ops,
     &kr_key_list_ops,
     &kr_key_list_encrypted_ops,
+    &kr_mysql_doublewrite_ops,
     &kr_mysql_tablespace_ops,
     &kr_mysql_redo_ops,
     &kr_mysql_binlog_ops,

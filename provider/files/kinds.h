@@ -34,8 +34,13 @@ struct kr_file_kind_ops {
 /* NULL: nothing more is known of this kind. */
 const struct kr_file_kind_ops *kr_file_ops(enum kr_file_kind kind);
 
-/* Of kinds that both sides know: provider/files/own.c. */
-extern const struct kr_file_kind_ops kr_keystore_ops, kr_key_list_ops, kr_key_list_encrypted_ops;
+/* Our own: provider/files/keystore_copy.c. */
+extern const struct kr_file_kind_ops kr_keystore_ops;
+
+/* With little to tell: provider/files/plain_kinds.c. */
+extern const struct kr_file_kind_ops kr_key_list_ops, kr_key_list_encrypted_ops,
+    kr_mysql_doublewrite_ops;
+
 /* MariaDB's: provider/files/mariadb_*.c, aria.c */
 extern const struct kr_file_kind_ops kr_mariadb_tablespace_ops, kr_mariadb_binlog_ops,
     kr_mariadb_redo_ops, kr_aria_data_ops, kr_aria_index_ops, kr_aria_log_ops, kr_aria_control_ops;

@@ -16,19 +16,19 @@ void kr_file_report_free(struct kr_file_report *report)
     *report = (struct kr_file_report){0};
 }
 
-static bool is_for(const struct kr_file_need *need, const char *name, uint32_t id, uint32_t version)
+static bool is_same(const struct kr_file_need *need, const struct kr_file_need *other)
 {
-    return strcmp(need->name, name) == 0 && need->id == id && need->version == version;
+    return strcmp(need->name, other->name) == 0 && need->master == other->master &&
+           need->id == other->id && need->version == other->version;
 }
 
-enum kr_status kr_file_report_need(struct kr_file_report *report, const char *name, uint32_t id,
-                                   uint32_t version, uint64_t count, struct kr_error *err)
+static enum kr_status add_need(struct kr_file_report *report, const struct kr_file_need *need,
+                               struct kr_error *err)
 {
-    const char *wanted = name ? name : "";
     for (size_t i = 0; i < report->need_count; i++) {
-        if (!is_for(&report->needs[i], wanted, id, version))
+        if (!is_same(&report->needs[i], need))
             continue;
-        report->needs[i].count += count;
+        report->needs[i].count += need->count;
         return KR_OK;
     }
     struct kr_file_need *needs =
@@ -36,10 +36,24 @@ enum kr_status kr_file_report_need(struct kr_file_report *report, const char *na
     if (!needs)
         return kr_fail_memory(err);
     report->needs = needs;
-    struct kr_file_need *need = &needs[report->need_count++];
-    *need = (struct kr_file_need){.id = id, .version = version, .count = count};
-    snprintf(need->name, sizeof(need->name), "%s", wanted);
+    needs[report->need_count++] = *need;
     return KR_OK;
+}
+
+enum kr_status kr_file_report_need(struct kr_file_report *report, const char *name, uint32_t id,
+                                   uint32_t version, uint64_t count, struct kr_error *err)
+{
+    struct kr_file_need need = {.id = id, .version = version, .count = count};
+    snprintf(need.name, sizeof(need.name), "%s", name ? name : "");
+    return add_need(report, &need, err);
+}
+
+enum kr_status kr_file_report_need_master(struct kr_file_report *report, const char *id,
+                                          uint64_t count, struct kr_error *err)
+{
+    struct kr_file_need need = {.master = true, .count = count};
+    snprintf(need.name, sizeof(need.name), "%s", id);
+    return add_need(report, &need, err);
 }
 
 enum kr_status kr_file_report_note(struct kr_file_report *report, struct kr_error *err,

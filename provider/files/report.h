@@ -15,9 +15,10 @@
 enum kr_key_here { KR_KEY_UNKNOWN, KR_KEY_HERE, KR_KEY_MISSING };
 
 /* One key that a file needs: of MySQL by its name in the keyring (`INNODBKey-UUID-N`), of MariaDB
- * by id and version. */
+ * by id and version; of a copy of our keystore a master key by its id in the token. */
 struct kr_file_need {
     char name[96]; /* empty: MariaDB's */
+    bool master;   /* the name is a master key's id, in hexadecimal digits */
     uint32_t id, version;
     uint64_t count; /* of the kind's units that need it, or 1 for the file as a whole */
     enum kr_key_here here;
@@ -59,6 +60,9 @@ void kr_file_report_free(struct kr_file_report *report);
 KR_MUST_USE enum kr_status kr_file_report_need(struct kr_file_report *report, const char *name,
                                                uint32_t id, uint32_t version, uint64_t count,
                                                struct kr_error *err);
+/* The same for a master key. */
+KR_MUST_USE enum kr_status kr_file_report_need_master(struct kr_file_report *report, const char *id,
+                                                      uint64_t count, struct kr_error *err);
 KR_MUST_USE enum kr_status kr_file_report_note(struct kr_file_report *report, struct kr_error *err,
                                                const char *fmt, ...) KR_PRINTF(3, 4);
 

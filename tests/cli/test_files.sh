@@ -111,5 +111,76 @@ check "inspect works without a keyring" inspect_without_a_keyring
 check "verify says ok of nothing that it did not read" verify_says_ok_of_nothing_unread
 check "decrypt refuses what it cannot do, and leaves nothing behind" decrypt_refuses
 check "a hundred thousand files in one folder" many_files
+# A backup of the keystore from before a rotation needs the old master key.
+usage_tells_what_is_needed() {
+    cli_keyring use
+    tool key create 1 >/dev/null
+    mkdir "$WORK/backup"
+    cp "$KEYRING"/keyring/*.keystore "$WORK/backup/old.keystore"
+    : >"$WORK/backup/empty"
+    own "$WORK/backup" "$WORK/backup"/*
+    tool master rotate >/dev/null
+    expect 0 usage "$WORK/backup"
+    contains "$OUT" "2 files, 0 of them not asked as a whole, 0 of no known kind"
+    contains "$OUT" "3 keys, 1 of them needed, 0 needed and missing"
+    expect 0 usage "$WORK/backup" --json
+    is_json p11keyring.usage/1
+    equal "yes no no" "$(json '[.keys[] | .needed] | join(" ")' | tr ' ' '\n' | sort -r | xargs)" \
+        "needed"
+    equal yes "$(json '.keys[] | select(.key == "p11keyring:test:1") | .needed')" "the old key"
+    cp "$FILES/sub/readme" "$WORK/backup/archive.tar"
+    own "$WORK/backup/archive.tar"
+    expect 3 usage "$WORK/backup" --json
+    equal unknown "$(json '.keys[] | select(.key == "1") | .needed')" "a key that may be needed"
+    contains "$ERR" "1 files are of no known kind, the first is $WORK/backup/archive.tar"
+    expect 0 usage "$WORK/backup" --ignore-unknown
+}
+
+retire_with() { # EVIDENCE: the old master key
+    tool master retire p11keyring:test:1 --confirm p11keyring:test:1 --evidence "$1"
+}
+
+refuses_evidence() { # EXIT-CODE TEXT EVIDENCE
+    refuses "$1" "$2" "" master retire p11keyring:test:1 --confirm p11keyring:test:1 --evidence "$3"
+}
+
+evidence() { # NAME [ARGUMENT...]: of the backup
+    local name=$1
+    shift
+    expect "${EXIT:-0}" usage "${@:-$WORK/backup}" -o "$KEYRING/$name"
+}
+
+master_retire_wants_evidence() {
+    keyring_use use
+    EXIT=3 evidence unknown
+    rm "$WORK/backup/archive.tar"
+    evidence needed
+    refuses_evidence 7 "no data directories are configured" "$KEYRING/needed"
+    sed -i "s|^\[keyring\]|&\ndata-directories = $WORK/backup:$KEYRING|" "$P11KEYRING_CONF"
+    refuses_evidence 7 "it is not about $KEYRING" "$KEYRING/needed"
+    sed -i "s|^data-directories.*|data-directories = $WORK/backup|" "$P11KEYRING_CONF"
+    refuses_evidence 7 "some files could not be asked" "$KEYRING/unknown"
+    refuses_evidence 7 "1 files still need this key" "$KEYRING/needed"
+    refuses 2 "exclude each other" "" master retire p11keyring:test:1 --without-evidence \
+        --evidence "$KEYRING/needed"
+    rm "$WORK/backup/old.keystore"
+    evidence part "$WORK/backup/empty"
+    refuses_evidence 7 "it is not about $WORK/backup" "$KEYRING/part"
+    evidence good
+    refuses 7 "$KEYRING/good exists already" "" usage "$WORK/backup" -o "$KEYRING/good"
+    sed 's/"files": 1/"files": 2/' "$KEYRING/good" >"$KEYRING/edited"
+    jq '.evidence.written -= 90000' "$KEYRING/good" >"$KEYRING/aged"
+    echo '{}' >"$KEYRING/none"
+    own "$KEYRING/edited" "$KEYRING/aged" "$KEYRING/none"
+    refuses_evidence 6 "was changed, or is of another keyring" "$KEYRING/edited"
+    refuses_evidence 6 "was changed, or is of another keyring" "$KEYRING/aged"
+    refuses_evidence 7 "it is no evidence of use" "$KEYRING/none"
+    refuses_evidence 1 "cannot open" "$KEYRING/missing"
+    retire_with "$KEYRING/good" >/dev/null
+    equal 1 "$(tool master list --json | jq '.master_keys | length')" "master keys"
+}
+
 check "the number of threads is checked" threads
+check "usage tells which keys are needed, and when that is not known" usage_tells_what_is_needed
+check "master retire takes complete evidence alone" master_retire_wants_evidence
 finish

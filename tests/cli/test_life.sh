@@ -62,14 +62,18 @@ rotate() {
 retire() {
     keyring_use rot
     refuses 7 "is the current one of token 'rot'" "master rotate" master retire p11keyring:test:2
-    refuses 7 "was not confirmed by its name" "--confirm" master retire p11keyring:test:1
-    refuses 7 "was not confirmed by its name" "" master retire p11keyring:test:1 --confirm yes
+    refuses 7 "nothing shows that no file or backup needs this key" "--without-evidence" \
+        master retire p11keyring:test:1 --confirm p11keyring:test:1
+    refuses 7 "was not confirmed by its name" "--confirm" master retire p11keyring:test:1 \
+        --without-evidence
+    refuses 7 "was not confirmed by its name" "" master retire p11keyring:test:1 --confirm yes \
+        --without-evidence
     refuses 2 "option --yes is not for master retire" "" master retire p11keyring:test:1 --yes
     refuses 1 "names no master key 'nothing'" "master list" master retire nothing
     expect 0 master retire p11keyring:test:1 -n
     contains "$OUT" "would destroy master key 'p11keyring:test:1' in token 'rot'"
     equal true "$(master_field in_token p11keyring:test:1 rot)" "in the token"
-    expect 0 master retire p11keyring:test:1 --confirm p11keyring:test:1 --json
+    expect 0 master retire p11keyring:test:1 --without-evidence --confirm p11keyring:test:1 --json
     is_json p11keyring.master.retire/1
     equal true "$(json .destroyed)" "destroyed"
     expect 0 master list --json
@@ -140,7 +144,7 @@ move() {
     drop_section one
     drop_section two
     equal 5 "$(versions)" "versions by the new token alone"
-    expect 0 master retire p11keyring:test:1 --confirm p11keyring:test:1
+    expect 0 master retire p11keyring:test:1 --without-evidence --confirm p11keyring:test:1
     contains "$ERR" "token 'one' is not configured"
     expect 0 key create 10
 }
@@ -150,7 +154,7 @@ given_up() {
     add_token second
     tool master create --token second >/dev/null
     drop_section second
-    expect 0 master retire p11keyring:test:2 --confirm p11keyring:test:2 --json
+    expect 0 master retire p11keyring:test:2 --without-evidence --confirm p11keyring:test:2 --json
     equal "false 5" "$(json '"\(.destroyed) \(.rewrapped)"')" "result"
     equal 1 "$(tool master list --json | jq '[.master_keys[] | select(.state == "current")] | length')" \
         "current master keys"

@@ -167,6 +167,8 @@ static const struct mistake {
     {"[keyring]\nlock-timeout = 18446744073709551626\n", ":2: lock-timeout is not", "ms or s"},
     {"[keyring]\nlock-timeout = 999999999s\n", ":2: lock-timeout is not", "ms or s"},
     {"[keyring]\npoll-interval = 1m\n", ":2: poll-interval is not a time", "500ms"},
+    {"[keyring]\ndata-directories = /srv:data\n",
+     ":2: data-directories has a path that is not full", "with ':' in between"},
     {"[keyring]\naudit-log = audit.log\n", ":2: audit-log is not a full path", "the word syslog"},
     {"[keyring]\naudit-policy = yes\n", ":2: audit-policy has a value that is not",
      "warn, require"},
@@ -368,7 +370,7 @@ static void the_example_is_true(void **state)
             all[kept++] = text[i];
     }
     KR_CONFIG_OWNED struct kr_config *with_all = load_good(all);
-    assert_int_equal(switched_on, 27);
+    assert_int_equal(switched_on, 28);
     KR_CONFIG_OWNED struct kr_config *defaults = load_good("");
     assert_string_equal(with_all->keyring.name, defaults->keyring.name);
     assert_int_equal(with_all->keyring.lock_timeout_ms, defaults->keyring.lock_timeout_ms);

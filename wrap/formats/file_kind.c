@@ -38,6 +38,26 @@ static bool name_ends(const struct head *head, const char *end)
     return len >= end_len && strcasecmp(head->name + len - end_len, end) == 0;
 }
 
+/* "ibdata1": this word, then digits alone. */
+static bool is_numbered(const struct head *head, const char *word)
+{
+    size_t len = strlen(word), digits;
+    if (strncmp(head->name, word, len) != 0)
+        return false;
+    digits = strspn(head->name + len, "0123456789");
+    return digits > 0 && head->name[len + digits] == '\0';
+}
+
+/* Four bytes of magic; one of them may be damaged where the name ends in a log's number. */
+static bool has_log_magic(const struct head *head, const char magic[4])
+{
+    const char *dot = strrchr(head->name, '.');
+    unsigned right = 0;
+    for (size_t i = 0; i < 4 && i < head->len; i++)
+        right += head->bytes[i] == (uint8_t)magic[i];
+    return right == 4 || (right == 3 && dot && strspn(dot + 1, "0123456789") >= 6);
+}
+
 /* --- ours, and key files ---------------------------------------------------------------------- */
 
 static bool is_empty(const struct head *head)
@@ -94,18 +114,32 @@ static bool is_space_header(const struct head *head)
            number(head, SPACE_ID_AT, 4) == number(head, HEADER_SPACE_ID_AT, 4);
 }
 
-static bool is_mysql_tablespace(const struct head *head)
+/* Its first page may be damaged: the name says what it should be. */
+static bool is_named_as_space(const struct head *head)
+{
+    return head->len >= 512 &&
+           (name_ends(head, ".ibd") || name_ends(head, ".ibu") || is_numbered(head, "ibdata") ||
+            is_numbered(head, "ibtmp") || is_numbered(head, "undo") || is_numbered(head, "undo_"));
+}
+
+/* MySQL keeps its version where MariaDB has zeroes or ones; what one damaged byte does to the flags
+ * does not make it a tablespace of the other server. */
+static bool is_of_mysql(const struct head *head)
 {
     uint32_t flags = number(head, FLAGS_AT, 4), version = number(head, SERVER_VERSION_AT, 4);
-    if (!is_space_header(head) || (flags & FLAG_FULL_CRC32))
-        return false;
-    return (flags & FLAGS_MYSQL) ||
-           (version >= 80000 && version < 1000000 && number(head, SPACE_VERSION_AT, 4) == 1);
+    if (version >= 80000 && version < 1000000 && number(head, SPACE_VERSION_AT, 4) == 1)
+        return true;
+    return (flags & FLAGS_MYSQL) && !(flags & FLAG_FULL_CRC32);
+}
+
+static bool is_mysql_tablespace(const struct head *head)
+{
+    return (is_space_header(head) || is_named_as_space(head)) && is_of_mysql(head);
 }
 
 static bool is_mariadb_tablespace(const struct head *head)
 {
-    return is_space_header(head) && !is_mysql_tablespace(head);
+    return (is_space_header(head) || is_named_as_space(head)) && !is_of_mysql(head);
 }
 
 static bool is_doublewrite(const struct head *head)
@@ -117,9 +151,10 @@ enum { REDO_CREATOR_AT = 16, REDO_FORMAT_PHYS = 0x50485953, REDO_FORMAT_10_8 = 0
 
 static bool is_mysql_redo(const struct head *head)
 {
-    return number(head, 0, 4) >= 1 && number(head, 0, 4) < 64 &&
-           (has_text(head, REDO_CREATOR_AT, "MySQL ") ||
-            has_text(head, REDO_CREATOR_AT, "Log ")); /* "Log resized by", "Log cleared" */
+    return is_numbered(head, "#ib_redo") ||
+           (number(head, 0, 4) >= 1 && number(head, 0, 4) < 64 &&
+            (has_text(head, REDO_CREATOR_AT, "MySQL ") ||
+             has_text(head, REDO_CREATOR_AT, "Log "))); /* "Log resized by", "Log cleared" */
 }
 
 static bool is_mariadb_redo(const struct head *head)
@@ -138,9 +173,8 @@ enum { BINLOG_SERVER_AT = 25, BINLOG_SERVER_BYTES = 50 };
 
 static bool is_binlog(const struct head *head)
 {
-    return has_text(head, 0,
-                    "\xfe"
-                    "bin");
+    return has_log_magic(head, "\xfe"
+                               "bin");
 }
 
 static bool is_mariadb_binlog(const struct head *head)
@@ -150,9 +184,9 @@ static bool is_mariadb_binlog(const struct head *head)
 
 static bool is_mysql_binlog_encrypted(const struct head *head)
 {
-    return has_text(head, 0,
-                    "\xfd"
-                    "bin");
+    return head->len > 0 && head->bytes[0] == 0xfd &&
+           has_log_magic(head, "\xfd"
+                               "bin");
 }
 
 static bool is_transfer(const struct head *head)
@@ -169,17 +203,17 @@ static bool is_aria_data(const struct head *head)
 
 static bool is_aria_index(const struct head *head)
 {
-    return has_text(head, 0, "\xfe\xfe\x09");
+    return has_text(head, 0, "\xfe\xfe\x09") || name_ends(head, ".MAI");
 }
 
 static bool is_aria_log(const struct head *head)
 {
-    return has_text(head, 0, "\xfe\xfe\x0b");
+    return has_text(head, 0, "\xfe\xfe\x0b") || is_numbered(head, "aria_log.");
 }
 
 static bool is_aria_control(const struct head *head)
 {
-    return has_text(head, 0, "\xfe\xfe\x0c");
+    return has_text(head, 0, "\xfe\xfe\x0c") || strcmp(head->name, "aria_log_control") == 0;
 }
 
 /* --- the table -------------------------------------------------------------------------------- */

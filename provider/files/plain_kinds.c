@@ -1,36 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* Our keystore, and the key files of file_key_management that keys are imported from. */
+/* Kinds with little to tell: key files of file_key_management that keys are imported from, and
+ * MySQL's doublewrite files. */
 #include "files/kinds.h"
 
-#include <stdio.h>
-
-#include "base/bytes.h"
 #include "formats/key_list.h"
-
-/* --- keystore --------------------------------------------------------------------------------- */
-
-/* Where SQLite keeps its page size and PRAGMA user_version, our format's number. */
-enum { SQLITE_PAGE_SIZE_AT = 16, SQLITE_USER_VERSION_AT = 60, SQLITE_HEADER_BYTES = 100 };
-
-static enum kr_status inspect_keystore(struct kr_file *file, struct kr_file_report *report,
-                                       struct kr_error *err)
-{
-    if (file->head_len < SQLITE_HEADER_BYTES) {
-        report->damaged = true;
-        return kr_file_report_note(report, err, "the file ends within its header");
-    }
-    snprintf(report->format, sizeof(report->format), "format %u",
-             (unsigned)kr_get_number(file->head + SQLITE_USER_VERSION_AT, 4));
-    report->encrypted = KR_ENCRYPTED_YES;
-    return kr_file_report_note(report, err,
-                               "keys wrapped by a token, worthless without it; p11keyring status "
-                               "verifies it");
-}
-
-const struct kr_file_kind_ops kr_keystore_ops = {
-    .kind = KR_FILE_KEYSTORE,
-    .inspect = inspect_keystore,
-};
 
 /* --- key files -------------------------------------------------------------------------------- */
 
@@ -81,4 +54,20 @@ static enum kr_status inspect_salted(struct kr_file *file, struct kr_file_report
 const struct kr_file_kind_ops kr_key_list_encrypted_ops = {
     .kind = KR_FILE_KEY_LIST_ENCRYPTED,
     .inspect = inspect_salted,
+};
+
+/* --- doublewrite files ------------------------------------------------------------------------ */
+
+static enum kr_status inspect_doublewrite(struct kr_file *file, struct kr_file_report *report,
+                                          struct kr_error *err)
+{
+    (void)file;
+    return kr_file_report_note(report, err,
+                               "copies of pages as they are in their tablespaces, under the keys "
+                               "of those");
+}
+
+const struct kr_file_kind_ops kr_mysql_doublewrite_ops = {
+    .kind = KR_FILE_MYSQL_DOUBLEWRITE,
+    .inspect = inspect_doublewrite,
 };
