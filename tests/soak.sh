@@ -47,7 +47,7 @@ part_tidy() {
 
 part_unit() { "$ROOT/tests/run.sh" unit token; }
 
-part_server() { "$ROOT/tests/run.sh" server; }
+part_server() { P11K_PAGE_SIZES="16k 4k 8k 32k 64k" "$ROOT/tests/run.sh" server; }
 
 part_cli() { "$ROOT/tests/run.sh" cli; }
 

@@ -306,7 +306,12 @@ static enum kr_status run_pass(struct kr_file *file, const struct kr_file_report
 {
     KR_MARIADB_KEYS *keys = NULL;
     struct pass pass = {.check = check, .path = file->path};
-    if (!read_space(file, &pass.space))
+    bool known = read_space(file, &pass.space);
+    if (!known && check) {
+        kr_file_check_damage(check, 0, "none that a server writes: nothing else can be read");
+        return KR_OK;
+    }
+    if (!known)
         return kr_fail(err, KR_INTEGRITY, "page 0 of %s is none that a server writes", file->path);
     if (report->need_count > 0)
         KR_TRY(kr_mariadb_keys_new(file, report, pass.space.iv, &keys, err));

@@ -76,7 +76,9 @@ static void logs_are_told(void **state)
     log[0] = '\xfd';
     assert_int_equal(kind_of(log, sizeof(log), "x"), KR_FILE_MYSQL_BINLOG_ENCRYPTED);
     uint8_t redo[512] = {0};
-    kr_put_number(redo, 0xf09f979d, 4); /* of mariadbd 10.11 */
+    kr_put_number(redo, 0x50687973, 4);
+    assert_int_equal(kind_of(redo, 512, "ib_logfile0"), KR_FILE_MARIADB_REDO);
+    kr_put_number(redo, 0xf09f979d, 4);
     assert_int_equal(kind_of(redo, 512, "ib_logfile0"), KR_FILE_MARIADB_REDO);
     kr_put_number(redo, 0x80000000 | 0x50485953, 4);
     assert_int_equal(kind_of(redo, 512, "ib_logfile0"), KR_FILE_MARIADB_REDO);

@@ -187,6 +187,9 @@ static void redo_is_walked_to_its_end(void **state)
     assert_int_equal(
         kr_mariadb_redo_mtr(&redo, 1 << 24, redo.first_lsn + at, bytes + at, left - at, &len),
         KR_MARIADB_MTR_SHORT);
+    kr_put_number(sample.bytes, 0x50687973, 4); /* the same before the encrypted form had its own */
+    assert_true(kr_mariadb_redo_parse(sample.bytes, sample.len, &redo));
+    assert_true(redo.known && redo.encrypted && !redo.sound);
     free(sample.bytes);
 }
 
@@ -283,6 +286,8 @@ static void the_marker_becomes_an_event_to_skip(void **state)
     kr_binlog_check_end(&check);
     assert_int_equal(damages, 0);
     assert_int_equal(check.events, 2);
+    assert_true(kr_mariadb_binlog_parse(sample.bytes, sample.len, &log));
+    assert_false(log.encrypted);
     free(sample.bytes);
 }
 

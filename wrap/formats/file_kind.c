@@ -107,11 +107,13 @@ enum {
     FLAGS_MYSQL = 0x2000 | 0x4000 /* encryption, dictionary; MariaDB keeps them zero */
 };
 
+/* A name that says so makes up for one mark that is damaged. */
 static bool is_space_header(const struct head *head)
 {
-    return head->len >= 512 && number(head, PAGE_NUMBER_AT, 4) == 0 &&
-           number(head, PAGE_TYPE_AT, 2) == TYPE_SPACE_HEADER &&
-           number(head, SPACE_ID_AT, 4) == number(head, HEADER_SPACE_ID_AT, 4);
+    int marks = (number(head, PAGE_NUMBER_AT, 4) == 0) +
+                (number(head, PAGE_TYPE_AT, 2) == TYPE_SPACE_HEADER) +
+                (number(head, SPACE_ID_AT, 4) == number(head, HEADER_SPACE_ID_AT, 4));
+    return head->len >= 512 && (marks == 3 || (marks == 2 && name_ends(head, ".ibd")));
 }
 
 /* Its first page may be damaged: the name says what it should be. */
@@ -147,7 +149,12 @@ static bool is_doublewrite(const struct head *head)
     return name_ends(head, ".dblwr") || name_ends(head, ".bdblwr");
 }
 
-enum { REDO_CREATOR_AT = 16, REDO_FORMAT_PHYS = 0x50485953, REDO_FORMAT_10_8 = 0x709f979d };
+enum {
+    REDO_CREATOR_AT = 16,
+    REDO_FORMAT_PHYS = 0x50485953,
+    REDO_FORMAT_10_8 = 0x50687973,
+    REDO_FORMAT_10_8_ENCRYPTED = 0x709f979d /* without its top bit */
+};
 
 static bool is_mysql_redo(const struct head *head)
 {
@@ -161,6 +168,7 @@ static bool is_mariadb_redo(const struct head *head)
 {
     uint32_t format = number(head, 0, 4) & 0x7fffffff; /* the top bit says: encrypted */
     return format == REDO_FORMAT_PHYS || format == REDO_FORMAT_10_8 ||
+           format == REDO_FORMAT_10_8_ENCRYPTED ||
            (format >= 1 && format < 128 &&
             (has_text(head, REDO_CREATOR_AT, "MariaDB") ||
              has_text(head, REDO_CREATOR_AT, "Backup ")));

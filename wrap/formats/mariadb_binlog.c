@@ -21,7 +21,7 @@ enum {
     MARKER_BYTES = NONCE_AT + KR_MARIADB_BINLOG_NONCE
 };
 
-enum { TYPE_FORMAT = 15, TYPE_IGNORABLE = 28, TYPE_MARKER = 164, FLAG_IGNORABLE = 0x80 };
+enum { TYPE_FORMAT = 15, TYPE_MARKER = 164, FLAG_IGNORABLE = 0x80 };
 
 uint32_t kr_mariadb_binlog_length(const uint8_t *head)
 {
@@ -51,7 +51,8 @@ bool kr_mariadb_binlog_parse(const uint8_t *head, size_t len, struct kr_mariadb_
     log.checksums = event[length - CRC_BYTES - 1] == 1;
     log.marker_at = (uint32_t)(KR_BINLOG_MAGIC + length);
     log.encrypted = len >= log.marker_at + MARKER_BYTES + CRC_BYTES &&
-                    head[log.marker_at + TYPE_AT] == TYPE_MARKER;
+                    head[log.marker_at + TYPE_AT] == TYPE_MARKER &&
+                    !(head[log.marker_at + FLAGS_AT] & FLAG_IGNORABLE);
     if (log.encrypted)
         read_marker(head + log.marker_at, &log);
     *ret = log;
@@ -78,9 +79,7 @@ void kr_mariadb_binlog_finish(uint8_t *event, uint32_t length)
 
 void kr_mariadb_binlog_drop_marker(const struct kr_mariadb_binlog *log, uint8_t *event)
 {
-    event[TYPE_AT] = TYPE_IGNORABLE;
     event[FLAGS_AT] |= FLAG_IGNORABLE;
-    memset(event + HEAD, 0, MARKER_BYTES - HEAD);
     if (log->checksums)
         kr_put_little(event + MARKER_BYTES, crc32_z(0, event, MARKER_BYTES), CRC_BYTES);
 }

@@ -46,8 +46,8 @@ void kr_mariadb_binlog_iv(const struct kr_mariadb_binlog *log, uint32_t offset,
 void kr_mariadb_binlog_prepare(uint8_t *event);
 void kr_mariadb_binlog_finish(uint8_t *event, uint32_t length);
 
-/* Turns the event of type 164 into one of the same length that every reader skips: positions in the
- * log stay what they were. */
+/* Marks the event of type 164 as one that readers skip, as a server does that sends the log:
+ * nothing is encrypted after it any more. */
 void kr_mariadb_binlog_drop_marker(const struct kr_mariadb_binlog *log, uint8_t *event);
 
 #endif

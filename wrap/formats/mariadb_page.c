@@ -287,7 +287,10 @@ static enum kr_mariadb_page_fault check_compressed(const struct kr_mariadb_space
                                                    uint8_t *room)
 {
     uLongf len = space->logical_size;
-    if (method_of(space, page, what) != KR_MARIADB_ZLIB)
+    uint64_t method = method_of(space, page, what);
+    if (method == KR_MARIADB_UNCOMPRESSED || method > KR_MARIADB_SNAPPY)
+        return KR_MARIADB_PAGE_BAD_LENGTH;
+    if (method != KR_MARIADB_ZLIB)
         return KR_MARIADB_PAGE_UNCHECKED;
     if (uncompress(room, &len, page + what->crypt_at, what->crypt_len) != Z_OK ||
         len != space->logical_size ||
@@ -361,7 +364,7 @@ const char *kr_mariadb_page_fault_text(enum kr_mariadb_page_fault fault)
         [KR_MARIADB_PAGE_UNCHECKED] = "nothing in it says whether it is whole",
         [KR_MARIADB_PAGE_BAD_CHECKSUM] = "checksum mismatch",
         [KR_MARIADB_PAGE_WRONG_NUMBER] = "holds another page's number",
-        [KR_MARIADB_PAGE_BAD_LENGTH] = "wrong length of compressed data",
+        [KR_MARIADB_PAGE_BAD_LENGTH] = "impossible length or way of compression",
         [KR_MARIADB_PAGE_NO_KEY_KNOWN] = "encrypted, but page 0 names no key",
         [KR_MARIADB_PAGE_BAD_PLAINTEXT] = "decrypted, it is no page of this tablespace",
     };

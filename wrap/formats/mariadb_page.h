@@ -50,7 +50,7 @@ enum kr_mariadb_page_fault {
     KR_MARIADB_PAGE_UNCHECKED, /* nothing in it says whether it is whole */
     KR_MARIADB_PAGE_BAD_CHECKSUM,
     KR_MARIADB_PAGE_WRONG_NUMBER, /* another page's contents */
-    KR_MARIADB_PAGE_BAD_LENGTH,   /* of compressed data */
+    KR_MARIADB_PAGE_BAD_LENGTH,   /* of compressed data, or a way that no server has */
     KR_MARIADB_PAGE_NO_KEY_KNOWN, /* encrypted, and page 0 has no encryption data */
     KR_MARIADB_PAGE_BAD_PLAINTEXT /* decrypted, it is no page of this tablespace */
 };

@@ -21,10 +21,11 @@ enum {
     CRC_BYTES = 4
 };
 
-/* "PHYS" of 10.5, whose top bit says: encrypted; and that of 10.8. Before them small numbers, with
- * the same bit. */
+/* "PHYS" of 10.5, whose top bit says: encrypted; before it small numbers, with the same bit. "Phys"
+ * of 10.8, whose encrypted form has got a number of its own in later releases. */
 #define FORMAT_10_5 0x50485953U
-#define FORMAT_10_8 0xf09f979dU
+#define FORMAT_10_8 0x50687973U
+#define FORMAT_10_8_ENCRYPTED 0xf09f979dU
 #define FORMAT_ENCRYPTED 0x80000000U
 
 static const uint64_t first_lsn_min = 12288;
@@ -74,7 +75,7 @@ bool kr_mariadb_redo_parse(const uint8_t *head, size_t len, struct kr_mariadb_re
     redo.format = get4(head);
     memcpy(redo.creator, head + CREATOR_AT, sizeof(redo.creator) - 1);
     uint32_t older = redo.format & ~FORMAT_ENCRYPTED;
-    if (redo.format == FORMAT_10_8)
+    if (redo.format == FORMAT_10_8 || redo.format == FORMAT_10_8_ENCRYPTED)
         read_10_8(head, len, &redo);
     else if (older == FORMAT_10_5 || (older >= 1 && older < 128 &&
                                       (strncmp(redo.creator, "MariaDB", 7) == 0 ||

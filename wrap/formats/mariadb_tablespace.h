@@ -30,7 +30,8 @@ enum kr_mariadb_wish {
 
 enum kr_mariadb_compression {
     KR_MARIADB_UNCOMPRESSED = 0,
-    KR_MARIADB_ZLIB = 1,              /* then lz4, lzo, lzma, bzip2, snappy */
+    KR_MARIADB_ZLIB = 1, /* then lz4, lzo, lzma, bzip2 */
+    KR_MARIADB_SNAPPY = 6,
     KR_MARIADB_COMPRESSED_SOMEHOW = 8 /* each page says how */
 };
 
