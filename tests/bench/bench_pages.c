@@ -20,8 +20,8 @@
 #include "hwaccel/pages.h"
 #include "speed.h"
 
-enum { PAGES = 16, ROUNDS = 80, RETRIES = 6, BLOCK = 16, HEADER = 38, TAIL = 32 };
-enum { STRIDE_MAX = 65536 + 512, ROOM = PAGES * STRIDE_MAX, BATCH_BYTES = 1 << 20 };
+enum { PAGES = 16, ROUNDS = 200, RETRIES = 40, BLOCK = 16, HEADER = 38, TAIL = 32 };
+enum { STRIDE_MAX = 65536 + 512, ROOM = PAGES * STRIDE_MAX, BATCH_BYTES = 1 << 18 };
 
 static uint8_t key[32], iv[BLOCK];
 static uint8_t *src, *dst, *reference;
