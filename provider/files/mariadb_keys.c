@@ -82,23 +82,32 @@ static enum kr_status add_keys(struct kr_mariadb_keys *keys, const struct kr_fil
     return missing.status;
 }
 
-enum kr_status kr_mariadb_keys_new(const struct kr_file *file, const struct kr_file_report *report,
-                                   const uint8_t *random, struct kr_mariadb_keys **ret,
-                                   struct kr_error *err)
+static enum kr_status fill(struct kr_mariadb_keys *keys, const struct kr_file *file,
+                           const struct kr_file_report *report, const uint8_t *random,
+                           struct kr_error *err)
 {
-    KR_MARIADB_KEYS *keys = calloc(1, sizeof(*keys));
-    if (!keys)
-        return kr_fail_memory(err);
     keys->ready = calloc(report->need_count + 1, sizeof(*keys->ready));
     if (!keys->ready)
         return kr_fail_memory(err);
     keys->local = kr_secret_alloc((report->need_count + 1) * LOCAL_BYTES);
     if (!keys->local)
         return kr_fail_secret(err);
-    KR_TRY(add_keys(keys, file, report, random, err));
-    *ret = keys;
-    keys = NULL;
-    return KR_OK;
+    return add_keys(keys, file, report, random, err);
+}
+
+enum kr_status kr_mariadb_keys_new(const struct kr_file *file, const struct kr_file_report *report,
+                                   const uint8_t *random, struct kr_mariadb_keys **ret,
+                                   struct kr_error *err)
+{
+    struct kr_mariadb_keys *keys = calloc(1, sizeof(*keys));
+    if (!keys)
+        return kr_fail_memory(err);
+    enum kr_status status = fill(keys, file, report, random, err);
+    if (status == KR_OK)
+        *ret = keys;
+    else
+        kr_mariadb_keys_free(keys);
+    return status;
 }
 
 void kr_mariadb_keys_free(struct kr_mariadb_keys *keys)
