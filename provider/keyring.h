@@ -92,6 +92,14 @@ KR_MUST_USE enum kr_status kr_keyring_rotate_key(struct kr_keyring *keyring, uin
 KR_MUST_USE enum kr_status kr_keyring_set_disabled(struct kr_keyring *keyring, uint32_t id,
                                                    bool disabled, struct kr_error *err);
 
+/* Forgets an old version of a key for good: what it encrypted cannot be read any more, once the
+ * servers that have it in memory have ended. That nothing needs it is the caller's to see; `reason`
+ * says so in the audit log. KR_REFUSED for the latest version, KR_NOT_FOUND. With `dry_run` it is
+ * only checked. */
+KR_MUST_USE enum kr_status kr_keyring_destroy_version(struct kr_keyring *keyring, uint32_t id,
+                                                      uint32_t version, bool dry_run,
+                                                      const char *reason, struct kr_error *err);
+
 /* --- making a keyring ------------------------------------------------------------------------- */
 
 /* Makes the keystore around a master key in each configured token: a new one

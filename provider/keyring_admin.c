@@ -161,6 +161,48 @@ enum kr_status kr_keyring_rotate_key(struct kr_keyring *keyring, uint32_t id, en
     return new_version(keyring, id, &new, ret_version, err);
 }
 
+/* --- the end of a version --------------------------------------------------------------------- */
+
+struct destruction {
+    uint32_t version;
+    const char *reason;
+};
+
+static enum kr_status fail_latest(struct kr_error *err, const char *id, uint32_t version)
+{
+    kr_fail(err, KR_REFUSED, "version %u is the latest of key %s: servers write with it", version,
+            id);
+    kr_hint(err, "p11keyring key rotate %s first, and let the servers encrypt their data anew", id);
+    return err->status;
+}
+
+static enum kr_status destroy_version(struct kr_change *change, void *context, struct kr_error *err)
+{
+    const struct destruction *destruction = context;
+    uint32_t latest;
+    KR_TRY(kr_change_latest(change, &latest, err));
+    if (destruction->version == latest)
+        return fail_latest(err, change->id, latest);
+    change->audit.version = destruction->version;
+    change->audit.detail = destruction->reason;
+    return kr_keystore_remove_version(change->keystore, change->ns, change->id, change->owner,
+                                      destruction->version, err);
+}
+
+enum kr_status kr_keyring_destroy_version(struct kr_keyring *keyring, uint32_t id, uint32_t version,
+                                          bool dry_run, const char *reason, struct kr_error *err)
+{
+    struct destruction destruction = {.version = version, .reason = reason};
+    struct named_step named = {"key-destroy", "changed", destroy_version, &destruction};
+    char text[12];
+    snprintf(text, sizeof(text), "%u", id);
+    if (!kr_keyring_find(keyring, id, version))
+        return kr_fail(err, KR_NOT_FOUND, "key %u has no version %u", id, version);
+    if (kr_keyring_latest(keyring, id) == version)
+        return fail_latest(err, text, version);
+    return dry_run ? KR_OK : make_change(keyring, &named, id, err);
+}
+
 enum kr_status kr_keyring_ensure_key(struct kr_keyring *keyring, uint32_t id, enum kr_cipher cipher,
                                      uint32_t *ret_version, struct kr_error *err)
 {

@@ -100,6 +100,14 @@ void kr_secret_label(const char *keyring, const char *id, char ret[KR_SECRET_LAB
 KR_MUST_USE enum kr_status kr_secrets_remove(struct kr_secrets *secrets, const char *id,
                                              const char *owner, struct kr_error *err);
 
+/* The same for a server's own master key (INNODBKey-UUID-N, MySQLReplicationKey_UUID_N) that a later
+ * one has replaced; KR_REFUSED for the newest of its series and for any other secret. That nothing
+ * needs it is the caller's to see; `reason` says so in the audit log. With `dry_run` it is only
+ * checked. */
+KR_MUST_USE enum kr_status kr_secrets_destroy_old(struct kr_secrets *secrets, const char *id,
+                                                  bool dry_run, const char *reason,
+                                                  struct kr_error *err);
+
 /* All names, ordered: *ret is one malloc'ed array, freed with kr_secret_names_free(). */
 KR_MUST_USE enum kr_status kr_secrets_names(struct kr_secrets *secrets, struct kr_secret_name **ret,
                                             size_t *ret_count, struct kr_error *err);

@@ -6,6 +6,7 @@
 #include "pkcs11/resident.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The name of a form in the keystore's cipher column, so that status needs no token to count. */
@@ -211,13 +212,15 @@ enum kr_status kr_secrets_generate(struct kr_secrets *secrets, const char *id, c
 
 static enum kr_status remove_secret(struct kr_change *change, void *context, struct kr_error *err)
 {
-    (void)context;
-    change->audit.name = "secret-remove";
+    const char *reason = context;
+    change->audit.name = reason ? "key-destroy" : "secret-remove";
+    change->audit.detail = reason;
     return kr_keystore_destroy_key(change->keystore, change->ns, change->id, change->owner, err);
 }
 
+/* `reason` is NULL where a server removes its own. */
 static enum kr_status remove_locked(struct kr_secrets *secrets, const char *id, const char *owner,
-                                    struct kr_error *err)
+                                    const char *reason, struct kr_error *err)
 {
     KR_TRY(kr_secrets_refresh_locked(secrets, err));
     const struct kr_secret_entry *entry = kr_secret_table_find(&secrets->table, id, owner);
@@ -226,7 +229,8 @@ static enum kr_status remove_locked(struct kr_secrets *secrets, const char *id, 
     bool resident = entry->form != KR_SECRET_WRAPPED;
     struct kr_object_id object = entry->object;
     struct kr_token *token = entry->token;
-    KR_TRY(kr_change_run(secrets->keyring, KR_NS_MYSQL, id, owner, remove_secret, NULL, err));
+    KR_TRY(kr_change_run(secrets->keyring, KR_NS_MYSQL, id, owner, remove_secret, (void *)reason,
+                         err));
     KR_TRY(kr_secrets_refresh_locked(secrets, err));
     struct kr_error left = KR_ERROR_INIT;
     if (resident && token && kr_master_destroy(token, &object, &left) != KR_OK)
@@ -238,7 +242,40 @@ enum kr_status kr_secrets_remove(struct kr_secrets *secrets, const char *id, con
                                  struct kr_error *err)
 {
     KR_TRY(kr_keyring_lock(secrets->keyring, err));
-    enum kr_status status = remove_locked(secrets, id, owner, err);
+    enum kr_status status = remove_locked(secrets, id, owner, NULL, err);
     kr_keyring_unlock(secrets->keyring);
     return ended(secrets, "secret-remove", id, owner, status, err);
+}
+
+static enum kr_status check_old(struct kr_secrets *secrets, const char *id, struct kr_error *err)
+{
+    struct kr_secret_series series;
+    KR_TRY(kr_secrets_refresh_locked(secrets, err));
+    kr_secret_table_series(&secrets->table, id, &series);
+    if (!kr_secret_table_find(&secrets->table, id, ""))
+        return kr_fail(err, KR_NOT_FOUND, "there is no secret '%s'", id);
+    if ((strncmp(id, "INNODBKey-", 10) != 0 && strncmp(id, "MySQLReplicationKey_", 20) != 0) ||
+        !id[series.stem])
+        return kr_fail(err, KR_REFUSED, "'%s' is no numbered master key of a server", id);
+    if (strtoul(id + series.stem, NULL, 10) < series.newest)
+        return KR_OK;
+    kr_fail(err, KR_REFUSED, "'%s' is the newest of its kind: the server encrypts with it", id);
+    kr_hint(err, "ALTER INSTANCE ROTATE INNODB MASTER KEY (or BINLOG) makes a newer one");
+    return err->status;
+}
+
+static enum kr_status destroy_old_locked(struct kr_secrets *secrets, const char *id, bool dry_run,
+                                         const char *reason, struct kr_error *err)
+{
+    KR_TRY(check_old(secrets, id, err));
+    return dry_run ? KR_OK : remove_locked(secrets, id, "", reason, err);
+}
+
+enum kr_status kr_secrets_destroy_old(struct kr_secrets *secrets, const char *id, bool dry_run,
+                                      const char *reason, struct kr_error *err)
+{
+    KR_TRY(kr_keyring_lock(secrets->keyring, err));
+    enum kr_status status = destroy_old_locked(secrets, id, dry_run, reason, err);
+    kr_keyring_unlock(secrets->keyring);
+    return dry_run ? status : ended(secrets, "key-destroy", id, "", status, err);
 }

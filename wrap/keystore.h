@@ -206,6 +206,10 @@ KR_MUST_USE enum kr_status kr_keystore_replace_envelope(struct kr_keystore *keys
 KR_MUST_USE enum kr_status kr_keystore_destroy_key(struct kr_keystore *keystore, const char *ns,
                                                    const char *id, const char *owner,
                                                    struct kr_error *err);
+/* Deletes one version; its number stays used. KR_NOT_FOUND. */
+KR_MUST_USE enum kr_status kr_keystore_remove_version(struct kr_keystore *keystore, const char *ns,
+                                                      const char *id, const char *owner,
+                                                      uint32_t version, struct kr_error *err);
 KR_MUST_USE enum kr_status kr_keystore_set_disabled(struct kr_keystore *keystore, const char *ns,
                                                     const char *id, const char *owner,
                                                     bool disabled, struct kr_error *err);

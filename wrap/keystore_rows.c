@@ -155,6 +155,21 @@ enum kr_status kr_keystore_destroy_key(struct kr_keystore *keystore, const char 
                       ns, id, owner);
 }
 
+enum kr_status kr_keystore_remove_version(struct kr_keystore *keystore, const char *ns,
+                                          const char *id, const char *owner, uint32_t version,
+                                          struct kr_error *err)
+{
+    int changes = 0;
+    KR_TRY(kr_keystore_need_write(keystore, err));
+    KR_TRY(kr_sql_run(&keystore->sql, &changes, err,
+                      "DELETE FROM versions WHERE namespace = ? AND id = ? AND owner = ? AND "
+                      "version = ?",
+                      "sssi", ns, id, owner, (int64_t)version));
+    if (changes == 1)
+        return KR_OK;
+    return kr_fail(err, KR_NOT_FOUND, "key %s has no version %u", id, version);
+}
+
 enum kr_status kr_keystore_set_disabled(struct kr_keystore *keystore, const char *ns,
                                         const char *id, const char *owner, bool disabled,
                                         struct kr_error *err)

@@ -289,6 +289,7 @@ enum kr_status cli_run_key_create(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_list(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_show(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_rotate(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_key_destroy(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_disable(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_enable(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_keyring_accept(struct cli *cli, struct kr_error *err);

@@ -106,6 +106,35 @@ threads() {
     expect 3 inspect "$FILES" --threads=1
 }
 
+key_destroy_wants_evidence() {
+    keyring_use use
+    tool key rotate 1 >/dev/null
+    mkdir -p "$WORK/backup"
+    printf '1;%s\n' "$(random_hex 16)" >"$WORK/backup/keys.txt"
+    own "$WORK/backup" "$WORK/backup/keys.txt"
+    sed -i "s|^data-directories.*|data-directories = $WORK/backup|" "$P11KEYRING_CONF"
+    evidence fresh
+    refuses 7 "nothing shows that no file or backup needs this key" "--evidence" key destroy 1:1 \
+        --confirm 1:1
+    refuses 7 "was not confirmed" "--confirm 1:1" key destroy 1:1 --evidence "$KEYRING/fresh"
+    refuses 7 "version 3 is the latest of key 1" "key rotate 1" key destroy 1:3 \
+        --evidence "$KEYRING/fresh" --confirm 1:3
+    refuses 1 "key 1 has no version 2" "" key destroy 1:2 --without-evidence --confirm 1:2
+    refuses 1 "there is no secret 'INNODBKey-x-1'" "" key destroy INNODBKey-x-1 --without-evidence
+    refuses 2 "name the version, too" "" key destroy 1
+    refuses 2 "a key id is a number" "" key destroy 1:x
+    expect 0 key destroy 1:1 -n
+    contains "$OUT" "would destroy key '1:1'"
+    expect 0 key destroy 1:1 --evidence "$KEYRING/fresh" --confirm 1:1 --json
+    is_json p11keyring.key.destroy/1
+    expect 0 key show 1 --json
+    equal "true 3" "$(json '"\(.verified) \([.key_versions[].version] | join(" "))"')" "versions"
+    refuses 1 "key 1 has no version 1" "" key destroy 1:1 --without-evidence --confirm 1:1
+    tool key rotate 1 >/dev/null
+    expect 0 key show 1 --json
+    equal "3 5" "$(json '[.key_versions[].version] | join(" ")')" "versions"
+}
+
 check "inspect tells what files are, and prints no key" inspect_tells_kinds
 check "inspect works without a keyring" inspect_without_a_keyring
 check "verify says ok of nothing that it did not read" verify_says_ok_of_nothing_unread
@@ -183,4 +212,5 @@ master_retire_wants_evidence() {
 check "the number of threads is checked" threads
 check "usage tells which keys are needed, and when that is not known" usage_tells_what_is_needed
 check "master retire takes complete evidence alone" master_retire_wants_evidence
+check "key destroy ends old versions alone, with evidence" key_destroy_wants_evidence
 finish

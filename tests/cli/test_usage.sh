@@ -113,7 +113,7 @@ version_and_completion() {
     is_json p11keyring.version/1
     expect 0 completion bash
     cp "$OUT" "$WORK/completion.bash"
-    equal "create disable enable list rotate show" "$(complete_words key '')" "verbs of key"
+    equal "create destroy disable enable list rotate show" "$(complete_words key '')" "verbs of key"
     equal "--cipher" "$(complete_words key create --ci)" "options of key create"
     equal "status" "$(complete_words sta)" "commands"
 }

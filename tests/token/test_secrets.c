@@ -383,6 +383,32 @@ static void test_removal_destroys_the_key_and_its_handle(void **state)
     close_secrets(&opened);
 }
 
+/* Of a server's numbered keys all but the newest, and nothing else. */
+static void test_old_master_keys_alone_are_destroyed(void **state)
+{
+    struct opened opened = open_secrets(*state);
+    struct kr_error err = KR_ERROR_INIT;
+    static const char *const kept[] = {"INNODBKey-x-2", "INNODBKey-y-1", "user", "INNODBKey-"};
+    generate(&opened, "INNODBKey-x-1", KR_SECRET_TOKEN_ECB);
+    generate(&opened, "INNODBKey-x-2", KR_SECRET_TOKEN_ECB);
+    generate(&opened, "INNODBKey-y-1", KR_SECRET_WRAPPED);
+    generate(&opened, "INNODBKey-", KR_SECRET_WRAPPED);
+    generate(&opened, "user", KR_SECRET_WRAPPED);
+    for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++)
+        assert_int_equal(kr_secrets_destroy_old(opened.secrets, kept[i], false, "none", &err),
+                         KR_REFUSED);
+    must(kr_secrets_destroy_old(opened.secrets, "INNODBKey-x-1", true, "none", &err), &err);
+    struct kr_secret_counts before, after;
+    kr_secrets_count(opened.secrets, &before);
+    must(kr_secrets_destroy_old(opened.secrets, "INNODBKey-x-1", false, "none", &err), &err);
+    kr_secrets_count(opened.secrets, &after);
+    assert_int_equal(before.resident, after.resident + 1);
+    assert_int_equal(before.wrapped, after.wrapped);
+    assert_int_equal(kr_secrets_destroy_old(opened.secrets, "INNODBKey-x-1", false, "none", &err),
+                     KR_NOT_FOUND);
+    close_secrets(&opened);
+}
+
 static void lose_key(struct keyring_fixture *f, const char *id)
 {
     struct kr_error err = KR_ERROR_INIT;
@@ -485,6 +511,7 @@ int main(void)
         TEST(test_the_gate_decides),
         TEST(test_a_key_that_cannot_serve_is_taken_back),
         TEST(test_removal_destroys_the_key_and_its_handle),
+        TEST(test_old_master_keys_alone_are_destroyed),
         TEST(test_a_key_lost_by_the_token_is_named),
         TEST(test_an_old_key_may_be_missing),
         TEST(test_the_token_keeps_the_modes_apart),
