@@ -3,9 +3,22 @@
 #include "hwaccel/aes_context.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include <openssl/core_names.h>
 #include <openssl/params.h>
+#include <openssl/provider.h>
+
+bool kr_aes_is_fips(void)
+{
+    if (EVP_default_properties_is_fips_enabled(NULL))
+        return true;
+    EVP_CIPHER *ecb = EVP_CIPHER_fetch(NULL, "AES-256-ECB", NULL);
+    const OSSL_PROVIDER *provider = ecb ? EVP_CIPHER_get0_provider(ecb) : NULL;
+    bool fips = provider && strcmp(OSSL_PROVIDER_get0_name(provider), "fips") == 0;
+    EVP_CIPHER_free(ecb);
+    return fips;
+}
 
 bool kr_aes_pad_off(EVP_CIPHER_CTX *evp)
 {
@@ -18,7 +31,7 @@ bool kr_aes_pad_off(EVP_CIPHER_CTX *evp)
 EVP_CIPHER_CTX *kr_aes_open(const char *mode, const uint8_t *key, size_t key_len, bool encrypt)
 {
     static const uint8_t no_iv[16];
-    char name[16];
+    char name[32];
     snprintf(name, sizeof(name), "AES-%zu-%s", key_len * 8, mode);
     EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, name, NULL);
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();

@@ -17,4 +17,8 @@ EVP_CIPHER_CTX *kr_aes_open(const char *mode, const uint8_t *key, size_t key_len
  */
 bool kr_aes_pad_off(EVP_CIPHER_CTX *evp);
 
+/* Whether OpenSSL works with a FIPS provider. Then every mode is done by the provider as a whole:
+ * nothing of it is put together outside. What OpenSSL says of a failure stays in its queue. */
+bool kr_aes_is_fips(void);
+
 #endif

@@ -7,24 +7,10 @@
 #include <string.h>
 
 #include <openssl/err.h>
-#include <openssl/provider.h>
 
 #include "hwaccel/aes_context.h"
 
 enum { BLOCK = 16, BLOCKS = 3 * KR_LANE_CHUNK / BLOCK - 5, LEN = BLOCKS * BLOCK };
-
-/* --- FIPS ------------------------------------------------------------------------------------- */
-
-static bool is_fips(void)
-{
-    if (EVP_default_properties_is_fips_enabled(NULL))
-        return true;
-    EVP_CIPHER *ecb = EVP_CIPHER_fetch(NULL, "AES-256-ECB", NULL);
-    const OSSL_PROVIDER *provider = ecb ? EVP_CIPHER_get0_provider(ecb) : NULL;
-    bool fips = provider && strcmp(OSSL_PROVIDER_get0_name(provider), "fips") == 0;
-    EVP_CIPHER_free(ecb);
-    return fips;
-}
 
 /* --- the proof -------------------------------------------------------------------------------- */
 
@@ -98,7 +84,7 @@ enum kr_lockstep_state kr_lockstep_state(void)
 {
     enum kr_lockstep_state state = KR_LOCKSTEP_FIPS;
     ERR_set_mark();
-    if (!is_fips()) {
+    if (!kr_aes_is_fips()) {
         pthread_once(&once, prove_once);
         state = proven;
     }

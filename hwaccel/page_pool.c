@@ -36,6 +36,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static EVP_CIPHER *fetched[KR_MODES][KEY_LENGTHS], *fetched_ecb[KEY_LENGTHS];
 static pthread_key_t thread_end;
 static bool have_thread_end;
+static bool ivs_by_evp; /* of CBC, see set_iv() */
 
 static pthread_mutex_t pools_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct kr_page_pool *pools;
@@ -60,6 +61,7 @@ static void prepare_process(void)
         fetched[KR_MODE_GCM][i] = fetch("GCM", i);
         fetched_ecb[i] = fetch("ECB", i);
     }
+    ivs_by_evp = kr_aes_is_fips();
     have_thread_end = pthread_key_create(&thread_end, destroy_pool) == 0;
 }
 
@@ -147,8 +149,9 @@ static bool set_key(struct kr_page_op *op, struct kr_shape shape, const struct k
 
 static bool set_iv(struct kr_page_op *op, const uint8_t *iv)
 {
-    if (op->shape.mode == KR_MODE_CBC)
+    if (op->shape.mode == KR_MODE_CBC && !ivs_by_evp)
         return op->first_block_due = true;
+    op->first_block_due = false;
     return EVP_CipherInit_ex(op->evp, NULL, NULL, NULL, iv, -1);
 }
 

@@ -19,7 +19,8 @@ enum { LANES_WORTH_IT = 4 };
 
 struct kr_pages {
     struct kr_lockstep lockstep;
-    bool cbc, in_lockstep, failed;     /* after a failure nothing is known of the contexts */
+    bool cbc, in_lockstep, ivs_by_evp;
+    bool failed;                       /* after a failure nothing is known of the contexts */
     EVP_CIPHER_CTX *encrypt, *decrypt; /* CTR: decrypt is NULL */
     EVP_CIPHER_CTX *ecb;               /* CBC: for lockstep and for last partial blocks */
     size_t blocks_left[KR_LANES];
@@ -48,6 +49,7 @@ enum kr_status kr_pages_new(enum kr_cipher cipher, const uint8_t *key, size_t ke
         return kr_fail_memory(err);
     memset(p, 0, sizeof(*p));
     p->cbc = kr_cipher_base(cipher) == KR_CIPHER_AES_CBC;
+    p->ivs_by_evp = kr_aes_is_fips();
     p->in_lockstep = p->cbc && kr_lockstep_state() == KR_LOCKSTEP_ON;
     if (!open_contexts(p, key, key_len)) {
         ERR_clear_error();
@@ -110,6 +112,9 @@ static bool decrypt_cbc(struct kr_pages *p, const struct kr_page_job *job)
     int out;
     if (len == 0)
         return true;
+    if (p->ivs_by_evp)
+        return EVP_DecryptInit_ex(p->decrypt, NULL, NULL, NULL, job->iv) &&
+               EVP_DecryptUpdate(p->decrypt, job->dst, &out, job->src, (int)len);
     memcpy(last, job->src + len - BLOCK, BLOCK); /* dst may be src */
     if (!EVP_DecryptUpdate(p->decrypt, job->dst, &out, job->src, (int)len))
         return false;

@@ -14,13 +14,14 @@
 
 #include "hwaccel/features.h"
 #include "hwaccel/lockstep.h"
+#include "hwaccel/page_cipher.h"
 #include "page_batch.h"
 
 /* --- what the linker puts in between ---------------------------------------------------------- */
 
 static enum { RIGHT, WRONG, FAILING } blocks_are;
 static bool provider_is_fips, old_processor;
-static unsigned lockstep_calls;
+static unsigned lockstep_calls, ivs_given;
 
 int __real_EVP_Cipher(EVP_CIPHER_CTX *ctx, unsigned char *out, const unsigned char *in,
                       unsigned int len);
@@ -36,6 +37,17 @@ int __wrap_EVP_Cipher(EVP_CIPHER_CTX *ctx, unsigned char *out, const unsigned ch
     if (blocks_are == WRONG)
         out[len - 1] ^= 1; /* one bit, of the last lane */
     return ret;
+}
+
+int __real_EVP_CipherInit_ex(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, ENGINE *engine,
+                             const unsigned char *key, const unsigned char *iv, int enc);
+int __wrap_EVP_CipherInit_ex(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, ENGINE *engine,
+                             const unsigned char *key, const unsigned char *iv, int enc);
+int __wrap_EVP_CipherInit_ex(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, ENGINE *engine,
+                             const unsigned char *key, const unsigned char *iv, int enc)
+{
+    ivs_given += iv != NULL;
+    return __real_EVP_CipherInit_ex(ctx, cipher, engine, key, iv, enc);
 }
 
 const char *__real_OSSL_PROVIDER_get0_name(const OSSL_PROVIDER *provider);
@@ -98,11 +110,35 @@ static bool when_openssl_fails(void)
            !pages_use_lockstep();
 }
 
+/* A page under a key that the pool knows: whether EVP hears of its iv. */
+static bool evp_is_given_ivs(void)
+{
+    const uint8_t key[16] = {1}, iv[16] = {2};
+    uint8_t page[64] = {0};
+    size_t len;
+    for (unsigned i = 0; i < 2; i++) {
+        struct kr_page_op *op;
+        ivs_given = 0;
+        if (kr_page_begin(KR_CIPHER_AES_CBC, KR_PAGE_DECRYPT,
+                          &(struct kr_page_key){.bytes = key, .len = sizeof(key)}, iv, sizeof(iv),
+                          &op) != KR_OK ||
+            kr_page_update(op, page, sizeof(page), page, &len) != KR_OK ||
+            kr_page_finish(op, page, &len) != KR_OK)
+            abort();
+    }
+    return ivs_given > 0;
+}
+
 static bool when_the_provider_is_fips(void)
 {
     provider_is_fips = true;
     return state_is(KR_LOCKSTEP_FIPS, "off: OpenSSL works with a FIPS provider") &&
-           !pages_use_lockstep();
+           !pages_use_lockstep() && evp_is_given_ivs();
+}
+
+static bool when_ivs_are_kept_from_evp(void)
+{
+    return !evp_is_given_ivs();
 }
 
 /* Also when it was proven before. There is no such provider here, so that there is no AES. */
@@ -139,6 +175,7 @@ IN_A_PROCESS(when_the_processor_is_old)
 IN_A_PROCESS(when_it_is_wrong)
 IN_A_PROCESS(when_openssl_fails)
 IN_A_PROCESS(when_the_provider_is_fips)
+IN_A_PROCESS(when_ivs_are_kept_from_evp)
 IN_A_PROCESS(when_fips_is_asked_for)
 
 static void test_features(void **state)
@@ -161,6 +198,7 @@ int main(void)
         cmocka_unit_test(test_when_it_is_wrong),
         cmocka_unit_test(test_when_openssl_fails),
         cmocka_unit_test(test_when_the_provider_is_fips),
+        cmocka_unit_test(test_when_ivs_are_kept_from_evp),
         cmocka_unit_test(test_when_fips_is_asked_for),
         cmocka_unit_test(test_features),
     };
