@@ -63,6 +63,9 @@ static enum kr_status note_size(const struct kr_file *file, const struct kr_mysq
                                (unsigned long long)missing, space->pages);
 }
 
+static const char unfinished_text[] =
+    "the server was making it: a start of the server completes or removes it";
+
 /* The state of page 0 is as good as its checksum, which is verify's to look at. */
 static enum kr_status parse(const struct kr_file *file, struct kr_mysql_space *ret,
                             struct kr_error *err)
@@ -84,6 +87,10 @@ static enum kr_status inspect(struct kr_file *file, struct kr_file_report *repor
     }
     report->page_size = (uint32_t)space.page_size;
     describe(&space, report);
+    if (space.unfinished) {
+        report->incomplete = true;
+        return kr_file_report_note(report, err, "%s", unfinished_text);
+    }
     describe_progress(&space, report);
     KR_TRY(note_size(file, &space, report, err));
     KR_TRY(kr_mysql_pages_count(file, &space, &report->units, err));
@@ -144,6 +151,8 @@ static enum kr_status verify(struct kr_file *file, const struct kr_file_report *
         kr_file_check_damage(check, 0, "it does not begin a tablespace; the others were not read");
         return KR_OK;
     }
+    if (space.unfinished)
+        return kr_fail(err, KR_REFUSED, "%s", unfinished_text);
     enum kr_status status = open_key(file, &space, opened, &key, err);
     if (status == KR_INTEGRITY || (status != KR_OK && !first_page_is_sound(file, &space))) {
         kr_file_check_damage(check, 0, "its encryption header is; the others were not read");
@@ -169,6 +178,8 @@ static enum kr_status decrypt(struct kr_file *file, const struct kr_file_report 
     if (!opened)
         return kr_fail_secret(err);
     KR_TRY(parse(file, &space, err));
+    if (space.unfinished)
+        return kr_fail(err, KR_REFUSED, "%s: %s", file->path, unfinished_text);
     KR_TRY(open_key(file, &space, opened, &key, err));
     uint64_t missing = missing_pages(file, &space);
     if (missing > 0)

@@ -2,23 +2,31 @@
 /* The head of an encrypted binary log of MySQL. */
 #include "formats/mysql_binlog.h"
 
+#include <ctype.h>
 #include <openssl/evp.h>
 #include <string.h>
 
 #include "base/secret.h"
+#include "formats/mysql_info.h"
 
 enum { MAGIC_BYTES = 4, VERSION = 1, FIELDS_AT = 5 };
 enum { END, MASTER, PASSWORD, IV };
 
 static const uint8_t magic[MAGIC_BYTES] = {0xfd, 'b', 'i', 'n'};
 
-static bool name_is_text(const uint8_t *name, size_t len)
+/* "MySQLReplicationKey_<uuid>_<n>": the server makes no other. */
+static bool names_a_key(const uint8_t *name, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        if (name[i] < 0x21 || name[i] > 0x7e)
+    static const char start[] = "MySQLReplicationKey_";
+    const size_t uuid_at = sizeof(start) - 1, number_at = uuid_at + KR_MYSQL_UUID_CHARS + 1;
+    if (len <= number_at || memcmp(name, start, uuid_at) != 0 ||
+        !kr_mysql_is_uuid((const char *)name + uuid_at) || name[number_at - 1] != '_')
+        return false;
+    for (size_t i = number_at; i < len; i++) {
+        if (!isdigit(name[i]))
             return false;
     }
-    return len > 0;
+    return true;
 }
 
 /* Takes one field at *at; false when it does not fit, is not known or came before. */
@@ -38,7 +46,7 @@ static bool take_field(const uint8_t *bytes, size_t *at, struct kr_mysql_binlog_
     if (len > KR_MYSQL_BINLOG_HEAD - *at)
         return false;
     const uint8_t *value = bytes + *at;
-    if (type == MASTER && !name_is_text(value, len))
+    if (type == MASTER && !names_a_key(value, len))
         return false;
     memcpy(type == MASTER     ? (uint8_t *)head->master
            : type == PASSWORD ? head->sealed

@@ -137,7 +137,8 @@ static enum kr_mysql_page_fault decompress(const uint8_t *page,
 /* --- the whole page ------------------------------------------------------------------------------
  */
 
-/* No checksum covers these. A page of an R-tree has a number of its own there. */
+/* No checksum covers these. A page of an R-tree has a number of its own there, and pages of
+ * ROW_FORMAT=COMPRESSED have anything. */
 static bool unused_are_zero(const uint8_t *page)
 {
     return get2(page + TYPE_AT) == TYPE_RTREE ||
@@ -164,7 +165,7 @@ enum kr_mysql_page_fault kr_mysql_page_check(const uint8_t *page, bool was_encry
     if (get4(page + NUMBER_AT) != (uint32_t)place->number ||
         get4(page + SPACE_AT) != place->space_id)
         return KR_MYSQL_PAGE_WRONG_NUMBER;
-    bool zeros_known = was_encrypted && state == KR_MYSQL_PAGE_PLAIN;
+    bool zeros_known = was_encrypted && !place->zip && state == KR_MYSQL_PAGE_PLAIN;
     return zeros_known && !unused_are_zero(page) ? KR_MYSQL_PAGE_NOT_ZERO : KR_MYSQL_PAGE_SOUND;
 }
 

@@ -20,7 +20,9 @@ enum {
     PROGRESS_AT = 123 /* behind the start of the encryption header; what 8.0 knows of an ALTER */
 };
 
-enum { TYPE_SPACE_HEADER = 8 };
+/* A page 0 that the server has made so that the file has one: with its own version, without size.
+ */
+enum { TYPE_UNFINISHED = 0, TYPE_SPACE_HEADER = 8 };
 
 enum {
     FLAG_GENERAL = 0x0800,
@@ -60,8 +62,9 @@ static size_t info_offset(const struct kr_mysql_space *space)
 bool kr_mysql_space_parse(const uint8_t *head, size_t len, struct kr_mysql_space *ret)
 {
     struct kr_mysql_space space = {0};
+    unsigned type = (unsigned)(len < HEADER_BYTES ? 0 : kr_get_number(head + TYPE_AT, 2));
     if (len < HEADER_BYTES || get4(head + NUMBER_AT) != 0 ||
-        kr_get_number(head + TYPE_AT, 2) != TYPE_SPACE_HEADER ||
+        (type != TYPE_SPACE_HEADER && type != TYPE_UNFINISHED) ||
         get4(head + SPACE_AT) != get4(head + HEADER_SPACE_AT))
         return false;
     space.flags = get4(head + FLAGS_AT);
@@ -72,6 +75,9 @@ bool kr_mysql_space_parse(const uint8_t *head, size_t len, struct kr_mysql_space
     space.pages = get4(head + HEADER_PAGES_AT);
     uint32_t version = get4(head + SERVER_VERSION_AT);
     space.server_version = version >= 80000 && version < 1000000 ? version : 0;
+    space.unfinished = type == TYPE_UNFINISHED;
+    if (space.unfinished && (!space.server_version || space.pages > 0))
+        return false;
     space.encrypted = space.flags & FLAG_ENCRYPTION;
     space.general = space.flags & FLAG_GENERAL;
     space.temporary = space.flags & FLAG_TEMPORARY;

@@ -26,7 +26,8 @@ struct kr_mysql_space {
     bool encrypted;          /* the flag */
     bool general, temporary; /* holds several tables; of a session or of the server's run */
     bool undo;
-    size_t info_at; /* offset of the encryption header in page 0 */
+    bool unfinished; /* the server was making it: nothing but sizes and flags is there yet */
+    size_t info_at;  /* offset of the encryption header in page 0 */
     struct kr_mysql_info info;
     enum kr_mysql_progress progress;
     uint32_t progress_page; /* the server has dealt with the pages below */
