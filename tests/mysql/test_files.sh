@@ -140,25 +140,28 @@ break_tablespace() { # FILE PAGE-SIZE INFO-OFFSET
     done
 }
 
-# What is damaged in a copy is in its name: NAME_OFFSET_NUMBER.
+# The kind of a log is told by its name as well: the copy is in a folder of the name that says what
+# is damaged in it, NAME_OFFSET_NUMBER.
+break_log() { # FILE NAME OFFSET NUMBER
+    local folder=$WORK/broken/$2_$3_$4
+    mkdir "$folder"
+    broken "$1" "$folder/$(basename "$1")" "$3"
+}
+
 break_logs() {
-    local redo at size
+    local redo at log=$WORK/f/data/binlog.000002
     redo=$(grep -laF lCC "$WORK/f/data/#innodb_redo"/#ib_redo*[0-9] | head -n 1)
-    for at in 0 9 20 500 1023 1072 1076 1090 1120 1170 1300; do
-        broken "$redo" "$WORK/broken/#ib_redo_${at}_$((at / 512))" "$at"
+    for at in 0 9 20 500 1023 1072 1076 1090 1120 1170 1300 2048 2052 2060 2400 2558 2600 3000; do
+        break_log "$redo" redo "$at" $((at / 512))
     done
-    for at in 2048 2052 2060 2400 2558 2600 3000; do
-        broken "$redo" "$WORK/broken/#ib_redo_${at}_$((at / 512))" "$at"
+    for at in 0 1 4 5 20 70 90 110 300 513 530; do
+        break_log "$log" binlog "$at" 0
     done
-    size=$(stat -c %s "$WORK/f/data/binlog.000002")
-    for at in 1 4 5 20 70 90 110 300 513 530; do
-        broken "$WORK/f/data/binlog.000002" "$WORK/broken/binlog_${at}_0" "$at"
-    done
-    broken "$WORK/f/data/binlog.000002" "$WORK/broken/binlog_650_1" 650
-    broken "$WORK/f/data/binlog.000002" "$WORK/broken/binlog_last_any" $((size - 3))
+    break_log "$log" binlog 650 1
+    break_log "$log" binlog $(($(stat -c %s "$log") - 3)) any
     for at in 0 10 50 99; do
-        broken "$WORK/f/data/t/one.cfp" "$WORK/broken/one${at}_${at}_0.cfp" "$at"
-        cp "$WORK/f/data/t/one.ibd" "$WORK/broken/one${at}_${at}_0.ibd"
+        break_log "$WORK/f/data/t/one.cfp" cfp "$at" 0
+        cp "$WORK/f/data/t/one.ibd" "$WORK/broken/cfp_${at}_0/"
     done
 }
 
@@ -176,15 +179,16 @@ every_broken_byte_is_named() {
     jq -r '.files[] | [.path, .verdict, ([.damages[].number | tostring] | join(","))] | @tsv' \
         "$WORK/verify.json" >"$WORK/verdicts"
     while IFS=$'\t' read -r path verdict numbers; do
-        name=$(basename "$path" .ibd)
-        name=${name%.cfp}
-        wanted=${name##*_}
-        case $name in
-        right_* | one[0-9]*) [[ $path == *.cfp || $verdict == ok ]] || die "$name: $verdict" ;;
-        esac
-        [[ $path == */one[0-9]*.ibd || $wanted == none ]] && continue
+        name=${path#"$WORK/broken/"}
+        name=${name%%/*}
+        wanted=${name%.ibd}
+        wanted=${wanted##*_}
+        if [[ $wanted == none || $path == */cfp_*/one.ibd ]]; then
+            [[ $verdict == ok ]] || die "$path: $verdict"
+            continue
+        fi
         # Which key it needs stands there without any checksum.
-        [[ $name == *ib_redo_1076* && $verdict == "not verified" ]] && continue
+        [[ $name == redo_1076* && $verdict == "not verified" ]] && continue
         [[ $verdict == damaged ]] || die "$path: $verdict"
         [[ $wanted == any || ,$numbers, == *,$wanted,* ]] || die "$path: damaged: $numbers"
         good=$((good + 1))
@@ -295,6 +299,7 @@ another_page_size() { # SIZE
     equal $((${1%k} * 1024)) "$(inspected "$WORK/sized/data/t" "ibd$" .page_size)" "page size"
     tool decrypt "$WORK/sized/data/t/one.ibd" -o "$WORK/clear/" 2>/dev/null
     in_root innochecksum "$WORK/clear/one.ibd"
+    rm "$WORK/clear/one.ibd"
     servers_remove sized
 }
 

@@ -179,9 +179,16 @@ static bool is_mariadb_redo(const struct head *head)
 /* The server's version in the first event: 4 of magic, 19 of the event's header, 2 of version. */
 enum { BINLOG_SERVER_AT = 25, BINLOG_SERVER_BYTES = 50 };
 
+/* What an encrypted log of MySQL has in its head, whatever its magic has become. */
+static bool names_binlog_key(const struct head *head)
+{
+    return has_text(head, 7, "MySQLReplicationKey_");
+}
+
 static bool is_binlog(const struct head *head)
 {
-    return has_log_magic(head, "\xfe"
+    return head->len > 0 && head->bytes[0] != 0xfd && !names_binlog_key(head) &&
+           has_log_magic(head, "\xfe"
                                "bin");
 }
 
@@ -192,14 +199,14 @@ static bool is_mariadb_binlog(const struct head *head)
 
 static bool is_mysql_binlog_encrypted(const struct head *head)
 {
-    return head->len > 0 && head->bytes[0] == 0xfd &&
+    return head->len > 0 && (head->bytes[0] == 0xfd || names_binlog_key(head)) &&
            has_log_magic(head, "\xfd"
                                "bin");
 }
 
 static bool is_transfer(const struct head *head)
 {
-    return head->size == 100 && number(head, 0, 4) == 32 && name_ends(head, ".cfp");
+    return head->size == 100 && name_ends(head, ".cfp");
 }
 
 /* --- Aria ------------------------------------------------------------------------------------- */
