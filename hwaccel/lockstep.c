@@ -7,6 +7,7 @@
 #include "hwaccel/features.h"
 
 enum { BLOCK = 16, CHUNK_BLOCKS = KR_LANE_CHUNK / BLOCK, STEPS_PER_LANE = CHUNK_BLOCKS / KR_LANES };
+#define LANE_STRIDE ((size_t)KR_LANE_CHUNK)
 
 typedef uint64_t vector16 __attribute__((vector_size(16), aligned(16), may_alias));
 typedef uint64_t unaligned16 __attribute__((vector_size(16), aligned(1), may_alias));
@@ -52,8 +53,8 @@ INLINED void chain(struct kr_lockstep *l, uint8_t *done, const uint8_t *next)
     {
         vector16 *chained = (vector16 *)(void *)l->chain[lane];
         vector16 result = *chained;
-        *(vector16 *)(void *)(done + lane * KR_LANE_CHUNK) = result;
-        *chained = result ^ *(const vector16 *)(const void *)(next + lane * KR_LANE_CHUNK);
+        *(vector16 *)(void *)(done + lane * LANE_STRIDE) = result;
+        *chained = result ^ *(const vector16 *)(const void *)(next + lane * LANE_STRIDE);
     }
 }
 
@@ -94,12 +95,12 @@ INLINED bool encrypt_full_chunks(struct run *run)
 {
     struct kr_lockstep *l = run->lockstep;
     uint8_t *next = l->chunks[run->side][0];
-    for (unsigned lane = 0; lane < KR_LANES; lane++, next += STEPS_PER_LANE * BLOCK) {
+    for (unsigned lane = 0; lane < KR_LANES; lane++, next += (size_t)STEPS_PER_LANE * BLOCK) {
         if (!step(run, next))
             return false;
         exchange(l, lane, !run->side, CHUNK_BLOCKS, CHUNK_BLOCKS);
         for (unsigned more = 1; more < STEPS_PER_LANE; more++)
-            if (!step(run, next + more * BLOCK))
+            if (!step(run, next + (size_t)more * BLOCK))
                 return false;
     }
     return true;
@@ -136,7 +137,7 @@ INLINED bool encrypt_lanes(struct kr_lockstep *l, EVP_CIPHER_CTX *ecb, unsigned 
             return false;
     }
     for (unsigned lane = 0; lane < KR_LANES; lane++)
-        memcpy(run.done + lane * KR_LANE_CHUNK, l->chain[lane], BLOCK);
+        memcpy(run.done + lane * LANE_STRIDE, l->chain[lane], BLOCK);
     for (unsigned lane = 0; lane < lanes; lane++)
         exchange(l, lane, !run.side, before, 0);
     return true;

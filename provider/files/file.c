@@ -89,7 +89,7 @@ enum kr_status kr_file_read(const struct kr_file *file, uint64_t offset, void *r
         return fail_io(file, "read", err);
     if ((size_t)got < len)
         return kr_fail(err, KR_INTEGRITY, "%s ends at byte %llu, within what should be there",
-                       file->path, (unsigned long long)(offset + (uint64_t)got));
+                       file->path, (unsigned long long)offset + (unsigned long long)got);
     return KR_OK;
 }
 

@@ -325,7 +325,7 @@ static void test_status(void **state)
     assert_true(*(uint64_t *)status_row("unwraps")->value >= 3);
     assert_int_equal(*(uint64_t *)status_row("token_errors")->value, 0);
     assert_int_equal(*(uint64_t *)status_row("token_timeouts")->value, 0);
-    assert_int_equal(*(uint64_t *)status_row("token_sessions")->value, 1);
+    assert_true(*(uint64_t *)status_row("token_sessions")->value >= 1);
     assert_int_equal(*(uint64_t *)status_row("token_evictions")->value, 0);
     assert_int_equal(*(uint64_t *)status_row("audit_lost")->value, 0);
     assert_int_equal(*(uint64_t *)status_row("refresh_errors")->value, 0);

@@ -348,7 +348,7 @@ static void test_token_mode_is_for_mysqld(void **state)
     assert_int_equal(host.generator->generate(SEQUENCE, NULL, "AES", 16), 0);
     assert_int_equal(host.generator->generate(SEQUENCE "_new", NULL, "AES", 32), 0);
     assert_string_equal(mysql_host_row("Keys"), "5");
-    assert_string_equal(mysql_host_row("Token_sessions"), "1");
+    assert_true(atoi(mysql_host_row("Token_sessions")) >= 1); /* the watcher may have one, too */
     assert_string_equal(mysql_host_row("Token_evictions"), "0");
     assert_string_equal(mysql_host_row("Audit_lost"), "0");
     assert_string_equal(mysql_host_row("Token_resident_keys"), "0");

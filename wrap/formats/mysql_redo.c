@@ -32,7 +32,8 @@ static bool crc_agrees(const uint8_t *block)
 /* The block of the encryption header has no CRC: what else is in it must be zero. */
 static bool info_block_is_sound(const uint8_t *head, const struct kr_mysql_info *info)
 {
-    const uint8_t *block = head + INFO_BLOCK * BLOCK, *end = head + INFO_AT + KR_MYSQL_INFO_BYTES;
+    const uint8_t *block = head + (size_t)INFO_BLOCK * BLOCK,
+                  *end = head + INFO_AT + KR_MYSQL_INFO_BYTES;
     return info->state != KR_MYSQL_INFO_DAMAGED &&
            kr_is_zero(block, INFO_AT - INFO_BLOCK * BLOCK) &&
            kr_is_zero(end, (size_t)(block + BLOCK - end));

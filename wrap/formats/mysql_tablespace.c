@@ -17,6 +17,7 @@ enum {
     FLAGS_AT = 54,
     HEADER_BYTES = 64,
     EXTENTS_AT = 150,
+    EXTENT_BYTES = 1048576,
     PROGRESS_AT = 123 /* behind the start of the encryption header; what 8.0 knows of an ALTER */
 };
 
@@ -55,7 +56,7 @@ static bool sizes(uint32_t flags, struct kr_mysql_space *space)
 /* The header stands behind the descriptors of the extents that page 0 has room for. */
 static size_t info_offset(const struct kr_mysql_space *space)
 {
-    size_t extent = space->logical_size < 16384 ? (1024 * 1024) / space->logical_size : 64;
+    size_t extent = space->logical_size < 16384 ? EXTENT_BYTES / space->logical_size : 64;
     return EXTENTS_AT + (24 + extent / 4) * (space->page_size / extent);
 }
 
