@@ -297,6 +297,7 @@ enum kr_status cli_run_audit_show(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_audit_verify(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_inspect(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_decrypt(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_rekey(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_usage(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_verify(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_status(struct cli *cli, struct kr_error *err);

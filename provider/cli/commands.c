@@ -106,6 +106,8 @@ const struct cli_command cli_commands[] = {
     {"decrypt", NULL, "FILE...", "write files in the clear, as the servers' own tools read them",
      WRITER | CLI_BIT(OPT_OUTPUT) | CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS), 1, CLI_MANY,
      cli_run_decrypt},
+    {"rekey", NULL, "FILE|DIR...", "encrypt tablespaces of MariaDB anew with their newest key",
+     WRITER | CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS), 1, CLI_MANY, cli_run_rekey},
     {"usage", NULL, "FILE|DIR...", "say which keys files and backups still need",
      CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS) | CLI_BIT(OPT_IGNORE_UNKNOWN) |
          CLI_BIT(OPT_OUTPUT),

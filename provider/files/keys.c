@@ -260,3 +260,13 @@ enum kr_status kr_file_keys_mariadb(struct kr_file_keys *keys, uint32_t id, uint
     *ret = key;
     return KR_OK;
 }
+
+enum kr_status kr_file_keys_mariadb_latest(struct kr_file_keys *keys, uint32_t id,
+                                           const struct kr_data_key **ret, struct kr_error *err)
+{
+    KR_TRY(ready(keys, err));
+    uint32_t version = kr_keyring_latest(keys->keyring, id);
+    if (version == 0)
+        return kr_fail(err, KR_NOT_FOUND, "the keyring has no key %u", id);
+    return kr_file_keys_mariadb(keys, id, version, ret, err);
+}

@@ -61,4 +61,9 @@ KR_MUST_USE enum kr_status kr_file_keys_mariadb(struct kr_file_keys *keys, uint3
                                                 uint32_t version, const struct kr_data_key **ret,
                                                 struct kr_error *err);
 
+/* The same of its newest version. */
+KR_MUST_USE enum kr_status kr_file_keys_mariadb_latest(struct kr_file_keys *keys, uint32_t id,
+                                                       const struct kr_data_key **ret,
+                                                       struct kr_error *err);
+
 #endif

@@ -207,7 +207,8 @@ static enum kr_status decode_event(struct decoder *decoder, uint32_t length, str
     struct kr_page_op *op = NULL;
     size_t end;
     kr_mariadb_binlog_iv(decoder->log, (uint32_t)decoder->reader.at, iv);
-    if (kr_mariadb_keys_begin(decoder->keys, decoder->log->key_version, iv, &op) != KR_OK)
+    if (kr_mariadb_keys_begin(decoder->keys, decoder->log->key_version, KR_PAGE_DECRYPT, iv, &op) !=
+        KR_OK)
         return kr_fail(err, KR_INTERNAL, "cannot begin to decrypt an event of %s",
                        decoder->reader.file->path);
     enum kr_status status = decode_pieces(decoder, &op, length, err);

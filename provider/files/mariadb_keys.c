@@ -82,32 +82,49 @@ static enum kr_status add_keys(struct kr_mariadb_keys *keys, const struct kr_fil
     return missing.status;
 }
 
-static enum kr_status fill(struct kr_mariadb_keys *keys, const struct kr_file *file,
-                           const struct kr_file_report *report, const uint8_t *random,
-                           struct kr_error *err)
+/* Room for so many keys. */
+static enum kr_status make_room(size_t count, struct kr_mariadb_keys **ret, struct kr_error *err)
 {
-    keys->ready = calloc(report->need_count + 1, sizeof(*keys->ready));
-    if (!keys->ready)
+    struct kr_mariadb_keys *keys = calloc(1, sizeof(*keys));
+    if (!keys)
         return kr_fail_memory(err);
-    keys->local = kr_secret_alloc((report->need_count + 1) * LOCAL_BYTES);
-    if (!keys->local)
-        return kr_fail_secret(err);
-    return add_keys(keys, file, report, random, err);
+    keys->ready = calloc(count, sizeof(*keys->ready));
+    keys->local = kr_secret_alloc(count * LOCAL_BYTES);
+    if (keys->ready && keys->local) {
+        *ret = keys;
+        return KR_OK;
+    }
+    enum kr_status status = keys->local ? kr_fail_memory(err) : kr_fail_secret(err);
+    kr_mariadb_keys_free(keys);
+    return status;
+}
+
+/* Hands the keys out, or frees them. */
+static enum kr_status hand_out(enum kr_status status, struct kr_mariadb_keys *keys,
+                               struct kr_mariadb_keys **ret)
+{
+    if (status == KR_OK)
+        *ret = keys;
+    else
+        kr_mariadb_keys_free(keys);
+    return status;
 }
 
 enum kr_status kr_mariadb_keys_new(const struct kr_file *file, const struct kr_file_report *report,
                                    const uint8_t *random, struct kr_mariadb_keys **ret,
                                    struct kr_error *err)
 {
-    struct kr_mariadb_keys *keys = calloc(1, sizeof(*keys));
-    if (!keys)
-        return kr_fail_memory(err);
-    enum kr_status status = fill(keys, file, report, random, err);
-    if (status == KR_OK)
-        *ret = keys;
-    else
-        kr_mariadb_keys_free(keys);
-    return status;
+    struct kr_mariadb_keys *keys = NULL;
+    KR_TRY(make_room(report->need_count + 1, &keys, err));
+    return hand_out(add_keys(keys, file, report, random, err), keys, ret);
+}
+
+enum kr_status kr_mariadb_keys_of(const struct kr_data_key *data, const uint8_t *random,
+                                  struct kr_mariadb_keys **ret, struct kr_error *err)
+{
+    struct kr_mariadb_keys *keys = NULL;
+    KR_TRY(make_room(1, &keys, err));
+    return hand_out(add_key(keys, data, random, err), keys, ret);
 }
 
 void kr_mariadb_keys_free(struct kr_mariadb_keys *keys)
@@ -133,22 +150,33 @@ static const struct ready_key *find(const struct kr_mariadb_keys *keys, uint32_t
 }
 
 enum kr_status kr_mariadb_keys_begin(const struct kr_mariadb_keys *keys, uint32_t version,
-                                     const uint8_t iv[16], struct kr_page_op **ret)
+                                     int flags, const uint8_t iv[16], struct kr_page_op **ret)
 {
     const struct ready_key *ready = find(keys, version);
-    return ready ? kr_page_begin(ready->cipher, KR_PAGE_DECRYPT, &ready->key, iv, 16, ret)
-                 : KR_NOT_FOUND;
+    return ready ? kr_page_begin(ready->cipher, flags, &ready->key, iv, 16, ret) : KR_NOT_FOUND;
 }
 
-enum kr_status kr_mariadb_keys_decrypt(const struct kr_mariadb_keys *keys, uint32_t version,
-                                       const uint8_t iv[16], uint8_t *bytes, size_t len)
+static enum kr_status in_place(const struct kr_mariadb_keys *keys, uint32_t version, int flags,
+                               const uint8_t iv[16], uint8_t *bytes, size_t len)
 {
     struct kr_page_op *op;
     size_t got = 0, end = 0;
-    KR_TRY(kr_mariadb_keys_begin(keys, version, iv, &op));
+    KR_TRY(kr_mariadb_keys_begin(keys, version, flags, iv, &op));
     enum kr_status status = kr_page_update(op, bytes, len, bytes, &got);
     enum kr_status finished = kr_page_finish(op, bytes + got, &end);
     if (status == KR_OK)
         status = finished;
     return status == KR_OK && got + end != len ? KR_INTERNAL : status;
+}
+
+enum kr_status kr_mariadb_keys_decrypt(const struct kr_mariadb_keys *keys, uint32_t version,
+                                       const uint8_t iv[16], uint8_t *bytes, size_t len)
+{
+    return in_place(keys, version, KR_PAGE_DECRYPT, iv, bytes, len);
+}
+
+enum kr_status kr_mariadb_keys_encrypt(const struct kr_mariadb_keys *keys, uint32_t version,
+                                       const uint8_t iv[16], uint8_t *bytes, size_t len)
+{
+    return in_place(keys, version, KR_PAGE_ENCRYPT, iv, bytes, len);
 }

@@ -24,13 +24,20 @@ void kr_mariadb_keys_free(struct kr_mariadb_keys *keys);
 void kr_mariadb_keys_cleanup(struct kr_mariadb_keys **keys);
 #define KR_MARIADB_KEYS __attribute__((cleanup(kr_mariadb_keys_cleanup))) struct kr_mariadb_keys
 
-/* Begins to decrypt. KR_NOT_FOUND: the keyring has no such version, or none was known to be
- * needed. */
+/* Begins to encrypt (KR_PAGE_ENCRYPT) or decrypt. KR_NOT_FOUND: the keyring has no such version, or
+ * none was known to be needed. */
 KR_MUST_USE enum kr_status kr_mariadb_keys_begin(const struct kr_mariadb_keys *keys,
-                                                 uint32_t version, const uint8_t iv[16],
+                                                 uint32_t version, int flags, const uint8_t iv[16],
                                                  struct kr_page_op **ret);
 
+/* With one data key alone. */
+KR_MUST_USE enum kr_status kr_mariadb_keys_of(const struct kr_data_key *data, const uint8_t *random,
+                                              struct kr_mariadb_keys **ret, struct kr_error *err);
+
 /* All at once, in place. */
+KR_MUST_USE enum kr_status kr_mariadb_keys_encrypt(const struct kr_mariadb_keys *keys,
+                                                   uint32_t version, const uint8_t iv[16],
+                                                   uint8_t *bytes, size_t len);
 KR_MUST_USE enum kr_status kr_mariadb_keys_decrypt(const struct kr_mariadb_keys *keys,
                                                    uint32_t version, const uint8_t iv[16],
                                                    uint8_t *bytes, size_t len);

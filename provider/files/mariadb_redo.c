@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "files/kinds.h"
+#include "files/mariadb_datadir.h"
 
 enum { WINDOW = 2 * KR_MARIADB_REDO_MTR_MAX };
 
@@ -174,6 +175,19 @@ static enum kr_status inspect(struct kr_file *file, struct kr_file_report *repor
         return fail_header(report, err, why);
     KR_TRY(scan_log(file, &redo, &scan, err));
     return describe(&redo, &scan, report, err);
+}
+
+enum kr_status kr_mariadb_log_is_done(struct kr_file *file, bool *ret, struct kr_error *err)
+{
+    struct kr_mariadb_redo redo;
+    struct scan scan = {.only_mark = false};
+    const char *why = "not of a format that is known (10.8 and later)";
+    if (!kr_mariadb_redo_parse(file->head, file->head_len, &redo) || !redo.known ||
+        !usable(&redo, file->size, &why))
+        return kr_fail(err, KR_INTEGRITY, "%s: %s", file->path, why);
+    KR_TRY(scan_log(file, &redo, &scan, err));
+    *ret = scan.only_mark && scan.damaged == 0;
+    return KR_OK;
 }
 
 /* --- verify ----------------------------------------------------------------------------------- */

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/rand.h>
+
 #include "base/secret.h"
 #include "files/kinds.h"
 #include "files/mariadb_keys.h"
@@ -196,9 +198,12 @@ static enum kr_status inspect(struct kr_file *file, struct kr_file_report *repor
 
 struct pass {
     struct kr_mariadb_space space;
-    struct kr_mariadb_keys *keys; /* NULL: nothing is encrypted that could be decrypted */
-    uint8_t *room;                /* logical_size bytes for each thread, secret */
-    struct kr_file_check *check;  /* NULL: pages are to be written in the clear */
+    struct kr_mariadb_keys *keys;         /* NULL: nothing is encrypted that could be decrypted */
+    uint8_t *room;                        /* logical_size bytes for each thread, secret */
+    struct kr_file_check *check;          /* NULL: pages are to be written, in the clear or anew */
+    const struct kr_mariadb_keys *target; /* anew: the key, */
+    struct kr_mariadb_space next;         /* and what page 0 is to say */
+    uint32_t version;
     const char *path;
 };
 
@@ -258,8 +263,37 @@ static enum kr_status verify_page(const struct pass *pass, uint64_t number, uint
     return KR_OK;
 }
 
-static enum kr_status clear_page(const struct pass *pass, uint64_t number, uint8_t *page,
-                                 uint8_t *room, struct kr_error *err)
+/* A page that was decrypted. */
+static enum kr_status seal_page(const struct pass *pass, const struct kr_mariadb_page *what,
+                                uint8_t *page)
+{
+    uint8_t iv[KR_MARIADB_IV_BYTES];
+    kr_mariadb_page_iv(&pass->space, page, iv);
+    KR_TRY(kr_mariadb_keys_encrypt(pass->target, pass->version, iv, page + what->crypt_at,
+                                   what->crypt_len));
+    kr_mariadb_page_seal(&pass->space, what, pass->version, page);
+    return KR_OK;
+}
+
+/* A page that was found right, in the clear or under the target's key. */
+static enum kr_status finish_page(const struct pass *pass, uint64_t number,
+                                  const struct kr_mariadb_page *what, uint8_t *page)
+{
+    if (number == 0 && pass->target)
+        kr_mariadb_space_rekey(&pass->next, page);
+    else if (number == 0)
+        kr_mariadb_space_clear(&pass->space, page);
+    else if (what->state == KR_MARIADB_PAGE_COPY)
+        memset(page, 0, pass->space.page_size); /* its key may be another's; no server misses it */
+    else if (what->state == KR_MARIADB_PAGE_ENCRYPTED && pass->target)
+        return seal_page(pass, what, page);
+    else if (what->state == KR_MARIADB_PAGE_ENCRYPTED)
+        kr_mariadb_page_clear(&pass->space, what, page);
+    return KR_OK;
+}
+
+static enum kr_status rewrite_page(const struct pass *pass, uint64_t number, uint8_t *page,
+                                   uint8_t *room, struct kr_error *err)
 {
     struct kr_mariadb_page what = {0};
     enum kr_mariadb_page_fault fault = KR_MARIADB_PAGE_SOUND;
@@ -273,13 +307,10 @@ static enum kr_status clear_page(const struct pass *pass, uint64_t number, uint8
     if (fault > KR_MARIADB_PAGE_UNCHECKED)
         return kr_fail(err, KR_INTEGRITY, "page %llu of %s is damaged: %s", n, pass->path,
                        kr_mariadb_page_fault_text(fault));
-    if (number == 0)
-        kr_mariadb_space_clear(&pass->space, page);
-    else if (what.state == KR_MARIADB_PAGE_COPY)
-        memset(page, 0, pass->space.page_size); /* its key may be another's; no server misses it */
-    else if (what.state == KR_MARIADB_PAGE_ENCRYPTED)
-        kr_mariadb_page_clear(&pass->space, &what, page);
-    return KR_OK;
+    status = finish_page(pass, number, &what, page);
+    return status == KR_OK
+               ? KR_OK
+               : kr_fail(err, status, "page %llu of %s cannot be encrypted", n, pass->path);
 }
 
 static enum kr_status pass_chunk(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
@@ -296,19 +327,20 @@ static enum kr_status pass_chunk(struct kr_bulk_chunk *chunk, void *context, str
         else if (pass->check)
             KR_TRY(verify_page(pass, number, chunk->pages[i], room, err));
         else
-            KR_TRY(clear_page(pass, number, chunk->pages[i], room, err));
+            KR_TRY(rewrite_page(pass, number, chunk->pages[i], room, err));
     }
     return KR_OK;
 }
 
+/* `pass` says what is to be done with the pages. */
 static enum kr_status run_pass(struct kr_file *file, const struct kr_file_report *report,
-                               struct kr_file_check *check, int out, struct kr_error *err)
+                               struct pass pass, int out, struct kr_error *err)
 {
     KR_MARIADB_KEYS *keys = NULL;
-    struct pass pass = {.check = check, .path = file->path};
+    pass.path = file->path;
     bool known = read_space(file, &pass.space);
-    if (!known && check) {
-        kr_file_check_damage(check, 0, "none that a server writes: nothing else can be read");
+    if (!known && pass.check) {
+        kr_file_check_damage(pass.check, 0, "none that a server writes: nothing else can be read");
         return KR_OK;
     }
     if (!known)
@@ -329,13 +361,48 @@ static enum kr_status run_pass(struct kr_file *file, const struct kr_file_report
 static enum kr_status verify(struct kr_file *file, const struct kr_file_report *report,
                              struct kr_file_check *check, struct kr_error *err)
 {
-    return run_pass(file, report, check, -1, err);
+    return run_pass(file, report, (struct pass){.check = check}, -1, err);
 }
 
 static enum kr_status decrypt(struct kr_file *file, const struct kr_file_report *report, int out,
                               struct kr_error *err)
 {
-    return run_pass(file, report, NULL, out, err);
+    return run_pass(file, report, (struct pass){0}, out, err);
+}
+
+/* --- rekey ------------------------------------------------------------------------------------ */
+
+static bool is_current(const struct kr_mariadb_space *space, const struct kr_file_report *report,
+                       uint32_t version)
+{
+    for (size_t i = 0; i < report->need_count; i++)
+        if (report->needs[i].version != version)
+            return false;
+    return report->need_count == 0 || space->min_version == version || space->min_version == 0;
+}
+
+/* The tablespace gets new random bytes as well, so that its page key is another one even where data
+ * keys of two keyrings are the same. */
+static enum kr_status rekey(struct kr_file *file, const struct kr_file_report *report, int out,
+                            bool *ret_current, struct kr_error *err)
+{
+    const struct kr_data_key *data;
+    KR_MARIADB_KEYS *target = NULL;
+    struct pass pass = {0};
+    if (!read_space(file, &pass.next) || !pass.next.has_crypt)
+        return kr_fail(err, KR_INTEGRITY, "page 0 of %s names no key", file->path);
+    KR_TRY(kr_file_keys_mariadb_latest(file->run->keys, pass.next.key_id, &data, err));
+    *ret_current = is_current(&pass.next, report, data->version);
+    if (*ret_current || out < 0)
+        return KR_OK;
+    if (RAND_bytes(pass.next.iv, sizeof(pass.next.iv)) != 1)
+        return kr_fail(err, KR_INTERNAL, "OpenSSL has no random bytes");
+    if (pass.next.min_version != 0)
+        pass.next.min_version = data->version;
+    pass.version = data->version;
+    KR_TRY(kr_mariadb_keys_of(data, pass.next.iv, &target, err));
+    pass.target = target;
+    return run_pass(file, report, pass, out, err);
 }
 
 const struct kr_file_kind_ops kr_mariadb_tablespace_ops = {
@@ -344,4 +411,5 @@ const struct kr_file_kind_ops kr_mariadb_tablespace_ops = {
     .inspect = inspect,
     .verify = verify,
     .decrypt = decrypt,
+    .rekey = rekey,
 };

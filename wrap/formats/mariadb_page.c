@@ -343,6 +343,22 @@ void kr_mariadb_page_clear(const struct kr_mariadb_space *space, const struct kr
     kr_put_number(page + end, kr_crc32c(0, page, end), FULL_TRAILER);
 }
 
+void kr_mariadb_page_seal(const struct kr_mariadb_space *space, const struct kr_mariadb_page *what,
+                          uint32_t version, uint8_t *page)
+{
+    size_t size = space->page_size;
+    memset(page + what->length, 0, size - what->length);
+    if (space->full_crc32) {
+        size_t end = what->length - FULL_TRAILER;
+        kr_put_number(page + CHECKSUM_AT, version, 4);
+        kr_put_number(page + end, kr_crc32c(0, page, end), FULL_TRAILER);
+        return;
+    }
+    kr_put_number(page + VERSION_AT, version, 4);
+    kr_put_number(page + CRYPT_CHECKSUM_AT,
+                  space->zip ? kr_innodb_zip_crc32(page, size) : kr_innodb_crc32(page, size), 4);
+}
+
 void kr_mariadb_page_put_checksum(const struct kr_mariadb_space *space, uint8_t *page)
 {
     size_t size = space->page_size;

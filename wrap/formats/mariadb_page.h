@@ -79,6 +79,11 @@ enum kr_mariadb_page_fault kr_mariadb_page_check_plain(const struct kr_mariadb_s
 void kr_mariadb_page_clear(const struct kr_mariadb_space *space, const struct kr_mariadb_page *what,
                            uint8_t *page);
 
+/* After what is encrypted of a page was encrypted again, with another version of the key: says so
+ * in the page, and makes the checksum of the ciphertext anew. */
+void kr_mariadb_page_seal(const struct kr_mariadb_space *space, const struct kr_mariadb_page *what,
+                          uint32_t version, uint8_t *page);
+
 /* The checksum of a page in the clear that is not compressed, as servers write it now. */
 void kr_mariadb_page_put_checksum(const struct kr_mariadb_space *space, uint8_t *page);
 

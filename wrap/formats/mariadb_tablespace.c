@@ -146,3 +146,12 @@ void kr_mariadb_space_clear(const struct kr_mariadb_space *space, uint8_t *page)
     memset(page + space->crypt_at, 0, CRYPT_BYTES);
     kr_mariadb_page_put_checksum(space, page);
 }
+
+void kr_mariadb_space_rekey(const struct kr_mariadb_space *space, uint8_t *page)
+{
+    uint8_t *crypt = page + space->crypt_at;
+    memcpy(crypt + IV_AT, space->iv, KR_MARIADB_IV_BYTES);
+    kr_put_number(crypt + MIN_VERSION_AT, space->min_version, 4);
+    kr_put_number(crypt + KEY_ID_AT, space->key_id, 4);
+    kr_mariadb_page_put_checksum(space, page);
+}

@@ -67,4 +67,8 @@ size_t kr_mariadb_extent_pages(const struct kr_mariadb_space *space);
 /* Turns page 0 into that of a tablespace that never was encrypted; its checksum is made anew. */
 void kr_mariadb_space_clear(const struct kr_mariadb_space *space, uint8_t *page);
 
+/* Puts another iv, key and lowest version into page 0, those of `space`; its checksum is made
+ * anew. */
+void kr_mariadb_space_rekey(const struct kr_mariadb_space *space, uint8_t *page);
+
 #endif

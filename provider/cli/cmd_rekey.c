@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* rekey: tablespaces under the newest version of their key, without a server. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "file_rows.h"
+#include "files/rekey.h"
+
+static const char *const result_names[] = {
+    [KR_REKEY_DONE] = "rekeyed",
+    [KR_REKEY_CURRENT] = "current",
+    [KR_REKEY_LEFT] = "left",
+};
+
+struct rekeyed {
+    json_t *row;
+    enum kr_rekey_result result;
+    struct kr_error why; /* status KR_OK: it went well */
+};
+
+struct rekeying {
+    const struct cli *cli;
+    struct kr_audit *audit;
+    struct kr_datadirs *dirs;
+    struct rekeyed *files;
+};
+
+static enum kr_status rekey_audited(const struct rekeying *all, const char *path,
+                                    const struct kr_file_run *run, enum kr_rekey_result *ret,
+                                    struct kr_error *err)
+{
+    const struct kr_audit_event event = {.name = "file-rekey", .detail = path};
+
+    KR_TRY(kr_file_rekey(path, run, all->dirs, true, ret, err));
+    if (*ret != KR_REKEY_DONE || cli_flag(all->cli, OPT_DRY_RUN))
+        return KR_OK;
+    KR_TRY(kr_audit_begin(all->audit, &event, err));
+    enum kr_status status = kr_file_rekey(path, run, all->dirs, false, ret, err);
+    kr_audit_end(all->audit, &event, status == KR_OK ? NULL : err);
+    return status;
+}
+
+static enum kr_status rekey_one(const char *path, size_t index, const struct kr_file_run *run,
+                                void *context, struct kr_error *err)
+{
+    const struct rekeying *all = context;
+    struct rekeyed *file = &all->files[index];
+    struct kr_error why = KR_ERROR_INIT;
+
+    if (rekey_audited(all, path, run, &file->result, &why) != KR_OK)
+        file->why = why;
+    bool ok = file->why.status == KR_OK;
+    file->row = json_pack("{s:o, s:s, s:o, s:o}", "path", cli_text(path), "result",
+                          ok ? result_names[file->result] : "failed", "error",
+                          cli_text(ok ? NULL : why.text), "hint",
+                          cli_text(!ok && *why.hint ? why.hint : NULL));
+    return file->row ? KR_OK : kr_fail_memory(err);
+}
+
+/* --- what is said ----------------------------------------------------------------------------- */
+
+struct totals {
+    size_t of[3]; /* by result */
+    size_t failed;
+    const struct kr_error *first;
+};
+
+static struct totals add_up(const struct rekeying *all, size_t count)
+{
+    struct totals totals = {.failed = 0};
+
+    for (size_t i = 0; i < count; i++) {
+        const struct rekeyed *file = &all->files[i];
+        if (!file->row)
+            continue;
+        if (file->why.status == KR_OK)
+            totals.of[file->result]++;
+        else if (totals.failed++ == 0)
+            totals.first = &file->why;
+    }
+    return totals;
+}
+
+static void print_text(const struct cli *cli, const json_t *result)
+{
+    json_t *row;
+    size_t i;
+
+    json_array_foreach(json_object_get(result, "files"), i, row)
+    {
+        const char *what = json_string_value(json_object_get(row, "result"));
+        if (strcmp(what, "rekeyed") == 0 || cli_flag(cli, OPT_VERBOSE))
+            printf("%s: %s\n", json_string_value(json_object_get(row, "path")), what);
+    }
+    printf("%lld rekeyed, %lld current, %lld left as they are, %lld failed\n",
+           (long long)json_integer_value(json_object_get(result, "rekeyed")),
+           (long long)json_integer_value(json_object_get(result, "current")),
+           (long long)json_integer_value(json_object_get(result, "left")),
+           (long long)json_integer_value(json_object_get(result, "failed")));
+    cli_print_skipped(result);
+}
+
+static enum kr_status print_result(struct cli_files *files, const struct rekeying *all,
+                                   const struct totals *totals, struct kr_error *err)
+{
+    json_t *rows = json_array();
+
+    for (size_t i = 0; i < files->walk.count; i++)
+        if (all->files[i].row)
+            json_array_append(rows, all->files[i].row);
+    CLI_JSON result = json_pack(
+        "{s:I, s:I, s:I, s:I, s:o}", "rekeyed", (json_int_t)totals->of[KR_REKEY_DONE], "current",
+        (json_int_t)totals->of[KR_REKEY_CURRENT], "left", (json_int_t)totals->of[KR_REKEY_LEFT],
+        "failed", (json_int_t)totals->failed, "files", rows);
+    if (!result)
+        return kr_fail_memory(err);
+    KR_TRY(cli_files_end(files, result, err));
+    cli_print_json(files->cli, result);
+    if (!cli_flag(files->cli, OPT_JSON))
+        print_text(files->cli, result);
+    return KR_OK;
+}
+
+/* The first failure is the command's own; the others are told before it. */
+static enum kr_status finish(struct cli_files *files, const struct rekeying *all,
+                             struct kr_error *err)
+{
+    size_t count = files->walk.count;
+    const struct totals totals = add_up(all, count);
+
+    if (cli_flag(files->cli, OPT_DRY_RUN) && totals.failed == 0)
+        return cli_plan(files->cli, err, "rekey %zu files", totals.of[KR_REKEY_DONE]);
+    KR_TRY(print_result(files, all, &totals, err));
+    if (totals.failed == 0 || files->interrupted)
+        return KR_OK;
+    for (size_t i = 0; i < count; i++)
+        if (all->files[i].why.status != KR_OK && &all->files[i].why != totals.first)
+            fprintf(stderr, "p11keyring: error: %s\n", all->files[i].why.text);
+    if (cli_flag(files->cli, OPT_JSON)) {
+        files->cli->exit_code = cli_exit_code(totals.first->status);
+        return KR_OK;
+    }
+    *err = *totals.first;
+    return err->status;
+}
+
+static enum kr_status run_all(struct cli_files *files, struct rekeying *all, struct kr_error *err)
+{
+    all->files = calloc(files->walk.count + 1, sizeof *all->files);
+    if (!all->files)
+        return kr_fail_memory(err);
+    KR_TRY(kr_datadirs_new(&all->dirs, err));
+    enum kr_status status = cli_files_run(files, rekey_one, all, err);
+    return status == KR_OK ? finish(files, all, err) : status;
+}
+
+enum kr_status cli_run_rekey(struct cli *cli, struct kr_error *err)
+{
+    KR_AUDIT_OWNED struct kr_audit *audit = NULL;
+    CLI_FILES files = {0};
+    struct rekeying all = {.cli = cli};
+
+    KR_TRY(cli_files_begin(cli, &files, err));
+    KR_TRY(kr_audit_open(cli->config, &audit, err));
+    all.audit = audit;
+    enum kr_status status = run_all(&files, &all, err);
+    kr_datadirs_free(all.dirs);
+    for (size_t i = 0; all.files && i < files.walk.count; i++)
+        json_decref(all.files[i].row);
+    free(all.files);
+    return status;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* By the table of kinds. */
+#include "files/rekey.h"
+
+#include "files/inspect.h"
+#include "files/kinds.h"
+#include "files/replace.h"
+#include "files/verify.h"
+
+/* What was written is read back before it takes the place of what was there. */
+static enum kr_status check_written(const struct kr_replacement *replacement,
+                                    const struct kr_file_run *run, struct kr_error *err)
+{
+    KR_FILE_VERIFIED verified;
+    kr_file_verify(replacement->beside, run, &verified);
+    if (verified.verdict == KR_VERDICT_OK)
+        return KR_OK;
+    return kr_fail(err, KR_INTEGRITY,
+                   "what was written for %s is not right: %s; it stays as it was",
+                   replacement->path, verified.why);
+}
+
+static enum kr_status replace(struct kr_file *file, const struct kr_file_kind_ops *ops,
+                              const struct kr_file_report *report, struct kr_error *err)
+{
+    KR_REPLACEMENT replacement = {.fd = -1};
+    bool current;
+    KR_TRY(kr_replacement_open(file, &replacement, err));
+    KR_TRY(ops->rekey(file, report, replacement.fd, &current, err));
+    KR_TRY(kr_replacement_sync(&replacement, err));
+    if (kr_file_stopped(file))
+        return kr_fail(err, KR_REFUSED, "%s: interrupted", file->path);
+    KR_TRY(check_written(&replacement, file->run, err));
+    if (kr_file_stopped(file))
+        return kr_fail(err, KR_REFUSED, "%s: interrupted", file->path);
+    if (kr_file_changed(file))
+        return kr_fail(err, KR_IO, "%s: somebody wrote to it while it was read", file->path);
+    return kr_replacement_commit(&replacement, err);
+}
+
+static enum kr_status refuse_damaged(const struct kr_file *file,
+                                     const struct kr_file_report *report, struct kr_error *err)
+{
+    if (!report->damaged)
+        return KR_OK;
+    kr_fail(err, KR_INTEGRITY, "%s is damaged: %s", file->path,
+            report->note_count > 0 ? report->notes[0] : "not what its kind should be");
+    kr_hint(err, "p11keyring verify lists what is damaged; restore it from a backup");
+    return err->status;
+}
+
+static enum kr_status rekey(struct kr_file *file, struct kr_file_report *report,
+                            struct kr_datadirs *dirs, bool dry_run, enum kr_rekey_result *ret,
+                            struct kr_error *err)
+{
+    const struct kr_file_kind_ops *ops = kr_file_ops(file->kind);
+    bool current = false;
+    *ret = KR_REKEY_LEFT;
+    if (file->kind == KR_FILE_MYSQL_TABLESPACE)
+        return kr_fail(err, KR_REFUSED, "%s: tablespaces of MySQL cannot be given another key",
+                       file->path);
+    if (!ops || !ops->rekey)
+        return KR_OK;
+    KR_TRY(kr_datadirs_claim(dirs, file, err)); /* a running server's files may be half written */
+    KR_TRY(kr_file_inspect(file, report, err));
+    KR_TRY(refuse_damaged(file, report, err));
+    if (report->need_count == 0)
+        return KR_OK;
+    KR_TRY(ops->rekey(file, report, -1, &current, err));
+    *ret = current ? KR_REKEY_CURRENT : KR_REKEY_DONE;
+    return current || dry_run ? KR_OK : replace(file, ops, report, err);
+}
+
+enum kr_status kr_file_rekey(const char *path, const struct kr_file_run *run,
+                             struct kr_datadirs *dirs, bool dry_run, enum kr_rekey_result *ret,
+                             struct kr_error *err)
+{
+    KR_FILE file = {.fd = -1};
+    KR_FILE_REPORT report = {0};
+    KR_TRY(kr_file_open(path, run, &file, err));
+    return rekey(&file, &report, dirs, dry_run, ret, err);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * Another key for a tablespace, without a server: every page is decrypted and encrypted anew, into
+ * a file beside it that takes its place when it was read back and found right. No page in the clear
+ * reaches a disk. Killed anywhere, a run that is repeated goes on with what is left.
+ */
+#ifndef P11K_FILES_REKEY_H
+#define P11K_FILES_REKEY_H
+
+#include "files/mariadb_datadir.h"
+
+enum kr_rekey_result {
+    KR_REKEY_DONE,
+    KR_REKEY_CURRENT, /* it is encrypted with the newest key already */
+    KR_REKEY_LEFT     /* not encrypted, or no tablespace */
+};
+
+/* With `dry_run` everything is checked that can be before the work. KR_REFUSED (in use, not shut
+ * down, a kind that cannot be), KR_INTEGRITY (damaged), KR_NOT_FOUND (no key), KR_IO. */
+KR_MUST_USE enum kr_status kr_file_rekey(const char *path, const struct kr_file_run *run,
+                                         struct kr_datadirs *dirs, bool dry_run,
+                                         enum kr_rekey_result *ret, struct kr_error *err);
+
+#endif

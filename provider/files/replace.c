@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* By rename(). */
+#include "files/replace.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/io.h"
+
+static enum kr_status fail(const char *what, const char *path, struct kr_error *err)
+{
+    bool denied = errno == EACCES;
+    kr_fail(err, KR_IO, "cannot %s %s: %s", what, path, strerror(errno));
+    if (denied)
+        kr_hint(err, "this acts as the keystore's owner, who needs to write to that folder");
+    return err->status;
+}
+
+static enum kr_status make(const struct kr_file *file, struct kr_replacement *replacement,
+                           struct kr_error *err)
+{
+    if (asprintf(&replacement->beside, "%s.p11keyring", file->path) < 0) {
+        replacement->beside = NULL;
+        return kr_fail_memory(err);
+    }
+    if (unlink(replacement->beside) != 0 && errno != ENOENT)
+        return fail("remove", replacement->beside, err);
+    replacement->fd =
+        open(replacement->beside, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (replacement->fd < 0)
+        return fail("make", replacement->beside, err);
+    if (fchown(replacement->fd, file->st.st_uid, file->st.st_gid) != 0 ||
+        fchmod(replacement->fd, file->st.st_mode & 0777) != 0)
+        return fail("set owner and mode of", replacement->beside, err);
+    return KR_OK;
+}
+
+enum kr_status kr_replacement_open(const struct kr_file *file, struct kr_replacement *ret,
+                                   struct kr_error *err)
+{
+    struct kr_replacement replacement = {.fd = -1, .path = file->path};
+    enum kr_status status = make(file, &replacement, err);
+    if (status == KR_OK)
+        *ret = replacement;
+    else
+        kr_replacement_close(&replacement);
+    return status;
+}
+
+enum kr_status kr_replacement_sync(const struct kr_replacement *replacement, struct kr_error *err)
+{
+    return fsync(replacement->fd) == 0 ? KR_OK : fail("write", replacement->beside, err);
+}
+
+static enum kr_status sync_folder(const char *path, struct kr_error *err)
+{
+    char *copy = strdup(path);
+    if (!copy)
+        return kr_fail_memory(err);
+    KR_FD int folder = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(copy);
+    return folder >= 0 && fsync(folder) == 0 ? KR_OK : fail("write the folder of", path, err);
+}
+
+enum kr_status kr_replacement_commit(struct kr_replacement *replacement, struct kr_error *err)
+{
+    if (rename(replacement->beside, replacement->path) != 0)
+        return fail("replace", replacement->path, err);
+    free(replacement->beside);
+    replacement->beside = NULL;
+    return sync_folder(replacement->path, err);
+}
+
+void kr_replacement_close(struct kr_replacement *replacement)
+{
+    if (replacement->fd >= 0) {
+        close(replacement->fd);
+        if (replacement->beside)
+            unlink(replacement->beside);
+    }
+    free(replacement->beside);
+    *replacement = (struct kr_replacement){.fd = -1};
+}

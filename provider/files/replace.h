@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * Another content for a file: written beside it, with its owner and mode, and put in its place in
+ * one step. Killed before that step the old file is there, after it the new one.
+ */
+#ifndef P11K_FILES_REPLACE_H
+#define P11K_FILES_REPLACE_H
+
+#include "files/file.h"
+
+struct kr_replacement {
+    int fd;
+    const char *path; /* borrowed */
+    char *beside;     /* the name while it is written */
+};
+
+/* What an earlier, killed run left beside the file is removed. KR_IO. */
+KR_MUST_USE enum kr_status kr_replacement_open(const struct kr_file *file,
+                                               struct kr_replacement *ret, struct kr_error *err);
+/* Puts it on the disk; it can be read by its name beside the file. */
+KR_MUST_USE enum kr_status kr_replacement_sync(const struct kr_replacement *replacement,
+                                               struct kr_error *err);
+KR_MUST_USE enum kr_status kr_replacement_commit(struct kr_replacement *replacement,
+                                                 struct kr_error *err);
+/* Without a commit before, only the old file is left. A zeroed one with fd -1 is accepted. */
+void kr_replacement_close(struct kr_replacement *replacement);
+#define KR_REPLACEMENT __attribute__((cleanup(kr_replacement_close))) struct kr_replacement
+
+#endif
