@@ -73,7 +73,7 @@ enum kr_status kr_file_decrypt(const char *path, const struct kr_file_run *run,
     KR_FILE file = {.fd = -1};
     *ret = (struct kr_file_report){0};
     KR_TRY(kr_file_open(path, run, &file, err));
-    KR_TRY(kr_file_inspect(&file, ret, err));
+    KR_TRY(kr_file_inspect_first(&file, false, ret, err));
     const struct kr_file_kind_ops *ops = kr_file_ops(file.kind);
     KR_TRY(refuse(&file, ops, ret, !target->path, err));
     for (size_t i = 0; i < ret->need_count; i++)

@@ -108,5 +108,6 @@ bool kr_file_stopped(const struct kr_file *file)
 
 void kr_file_done(const struct kr_file *file, uint64_t bytes)
 {
-    atomic_fetch_add_explicit(file->run->done_bytes, bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(file->run->done_bytes, file->twice ? bytes / 2 : bytes,
+                              memory_order_relaxed);
 }

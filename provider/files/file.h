@@ -19,6 +19,7 @@ struct kr_file_run {
     unsigned threads;          /* that one file may be worked on by; at least 1 */
     const atomic_bool *stop;   /* ends the work soon; never NULL */
     atomic_ullong *done_bytes; /* what progress is told by; never NULL */
+    bool brief; /* inspect need not look at each unit for what its number and the header say */
 };
 
 struct kr_file {
@@ -31,6 +32,7 @@ struct kr_file {
     size_t head_len;
     enum kr_file_kind kind;
     const struct kr_file_run *run;
+    bool twice; /* it is read twice: each time is half of its progress */
 };
 
 /* Opens a regular file, no link, and reads its first bytes. KR_IO, KR_REFUSED (no regular file). */

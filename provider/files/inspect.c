@@ -28,3 +28,18 @@ enum kr_status kr_file_inspect(struct kr_file *file, struct kr_file_report *ret,
         kr_file_report_free(&report);
     return status;
 }
+
+enum kr_status kr_file_inspect_first(struct kr_file *file, bool brief, struct kr_file_report *ret,
+                                     struct kr_error *err)
+{
+    const struct kr_file_run *run = file->run;
+    unsigned long long before = atomic_load(run->done_bytes);
+    struct kr_file_run first = *run;
+    first.brief = brief;
+    file->run = &first;
+    file->twice = true;
+    enum kr_status status = kr_file_inspect(file, ret, err);
+    file->run = run;
+    file->twice = atomic_load(run->done_bytes) > before;
+    return status;
+}

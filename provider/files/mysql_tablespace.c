@@ -93,7 +93,10 @@ static enum kr_status inspect(struct kr_file *file, struct kr_file_report *repor
     }
     describe_progress(&space, report);
     KR_TRY(note_size(file, &space, report, err));
-    KR_TRY(kr_mysql_pages_count(file, &space, &report->units, err));
+    if (file->run->brief)
+        report->units.total = (file->size + space.page_size - 1) / space.page_size;
+    else
+        KR_TRY(kr_mysql_pages_count(file, &space, &report->units, err));
     kr_file_report_judge(report);
     /* Page 0 is never encrypted, and a new tablespace has nothing else. */
     if (space.encrypted && report->units.plain <= 1)

@@ -68,7 +68,7 @@ static enum kr_status verify(struct kr_file *file, struct kr_file_verified *ret,
                              struct kr_error *err)
 {
     const struct kr_file_kind_ops *ops = kr_file_ops(file->kind);
-    KR_TRY(kr_file_inspect(file, &ret->report, err));
+    KR_TRY(kr_file_inspect_first(file, true, &ret->report, err));
     if (ops && ops->verify)
         return check_units(file, ops, ret, err);
     if (ret->report.damaged)

@@ -135,6 +135,67 @@ key_destroy_wants_evidence() {
     equal "3 5" "$(json '[.key_versions[].version] | join(" ")')" "versions"
 }
 
+put() { # FILE OFFSET BYTES VALUE: big-endian
+    local hex i
+    printf -v hex "%0$((2 * $3))x" "$4"
+    for ((i = 0; i < ${#hex}; i += 2)); do printf '%b' "\\x${hex:i:2}"; done |
+        dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+crc32c() { # FILE BYTES
+    local -a table=()
+    local n c byte
+    for n in {0..255}; do
+        c=$n
+        for _ in {1..8}; do c=$(((c & 1) ? (c >> 1) ^ 0x82f63b78 : c >> 1)); done
+        table[n]=$c
+    done
+    c=$((0xffffffff))
+    for byte in $(od -An -v -tu1 -N "$2" "$1"); do c=$((table[(c ^ byte) & 255] ^ (c >> 8))); done
+    echo $((c ^ 0xffffffff))
+}
+
+# A tablespace of MariaDB, full_crc32 and under key 1, with many empty pages that are all looked at:
+# docs/FORMAT.md, "Files of MariaDB". It takes minutes to read and no room on the disk.
+large_tablespace() { # FILE
+    truncate -s 256G "$1"
+    put "$1" 24 2 8
+    put "$1" 34 4 7
+    put "$1" 38 4 7
+    put "$1" 46 4 $((256 << 16))
+    put "$1" 54 4 $((0x15))
+    put "$1" 10428 6 $((0x730e0c524574))
+    put "$1" 10434 1 1
+    put "$1" 10435 1 16
+    put "$1" 10452 4 1
+    put "$1" 10456 4 1
+    put "$1" 16380 4 "$(crc32c "$1" 16380)"
+}
+
+has_told_progress() { grep -q '"schema": "p11keyring.progress/1".*"seconds_left"' "$ERR"; }
+
+interrupt() { # ARGUMENT...: a signal after the first word of progress
+    background "${AS_SERVER[@]}" "$WORK/bin/p11keyring" "$@" --progress=json >"$OUT" 2>"$ERR"
+    eventually 30 has_told_progress
+    kill "-${SIGNAL:-TERM}" "$background_pid"
+    fails_with "${EXIT:-8}" wait "$background_pid"
+}
+
+interrupted() {
+    mkdir "$WORK/large" "$WORK/empty"
+    large_tablespace "$WORK/large/t.ibd"
+    own "$WORK/large" "$WORK/large/t.ibd" "$WORK/empty"
+    interrupt inspect "$WORK/large"
+    contains "$ERR" "interrupted: not every file was looked at"
+    interrupt verify "$WORK/large"
+    contains "$OUT" "0 ok, 0 damaged, 1 not verified"
+    interrupt usage "$WORK/large" -o "$WORK/empty/evidence"
+    interrupt decrypt "$WORK/large/t.ibd" -o "$WORK/empty/clear"
+    contains "$ERR" "interrupted: no part of a file was left behind"
+    SIGNAL=KILL EXIT=137 interrupt decrypt "$WORK/large/t.ibd" -o "$WORK/empty/clear"
+    equal "" "$(ls -A "$WORK/empty")" "what was left behind"
+}
+
 check "inspect tells what files are, and prints no key" inspect_tells_kinds
 check "inspect works without a keyring" inspect_without_a_keyring
 check "verify says ok of nothing that it did not read" verify_says_ok_of_nothing_unread
@@ -212,5 +273,6 @@ master_retire_wants_evidence() {
 check "the number of threads is checked" threads
 check "usage tells which keys are needed, and when that is not known" usage_tells_what_is_needed
 check "master retire takes complete evidence alone" master_retire_wants_evidence
+check "an interruption is told, and leaves nothing behind" interrupted
 check "key destroy ends old versions alone, with evidence" key_destroy_wants_evidence
 finish
