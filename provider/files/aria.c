@@ -128,6 +128,22 @@ static enum kr_status survey_chunk(struct kr_bulk_chunk *chunk, void *context, s
     return KR_OK;
 }
 
+/* What the table's header says, once a server has closed it. */
+static bool is_cut_off(const struct kr_file *file, const struct kr_aria_table *table)
+{
+    uint64_t length = part_of(file) == KR_ARIA_DATA ? table->data_length : table->index_length;
+    return table->closed && file->size < length;
+}
+
+static enum kr_status note_length(const struct kr_file *file, const struct kr_aria_table *table,
+                                  struct kr_file_report *report, struct kr_error *err)
+{
+    if (!is_cut_off(file, table))
+        return KR_OK;
+    report->damaged = true;
+    return kr_file_report_note(report, err, "it is shorter than its table's header says");
+}
+
 static enum kr_status take_survey(struct kr_file *file, struct survey *survey,
                                   struct kr_file_report *report, struct kr_error *err)
 {
@@ -146,6 +162,7 @@ static enum kr_status take_survey(struct kr_file *file, struct survey *survey,
                                    survey->versions[i].version, survey->versions[i].pages, err));
     report->damaged = survey->odd > 0;
     report->incomplete = survey->more;
+    KR_TRY(note_length(file, table, report, err));
     return survey->odd == 0
                ? KR_OK
                : kr_file_report_note(report, err, "%llu pages are cut off or of impossible length",
@@ -254,6 +271,9 @@ static enum kr_status verify_table(struct kr_file *file, const struct kr_file_re
     if (report->need_count > 0)
         KR_TRY(kr_mariadb_keys_new(file, report, pass.table.iv, &keys, err));
     pass.keys = keys;
+    if (is_cut_off(file, &pass.table))
+        kr_file_check_damage(check, file->size / pass.table.block_size,
+                             "the file ends before or within it");
     const struct kr_file_pages pages = {
         .page_size = pass.table.block_size, .work = verify_chunk, .context = &pass, .out = -1};
     return kr_file_pages_run(file, &pages, err);

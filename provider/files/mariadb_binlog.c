@@ -299,6 +299,15 @@ static enum kr_status check_bytes(const uint8_t *bytes, size_t len, void *contex
     return KR_OK;
 }
 
+/* A server that closes a log writes a last event, and takes back the flag that says it is in use.
+ */
+static bool is_ended(const struct kr_binlog_check *events)
+{
+    enum { TYPE_STOP = 3, TYPE_ROTATE = 4 };
+    return events->in_use || events->damaged > 0 || events->event.type == TYPE_STOP ||
+           events->event.type == TYPE_ROTATE;
+}
+
 /* Without the event that names the key nothing after it can be read. */
 static enum kr_status verify_clear(struct kr_file *file, const struct kr_mariadb_binlog *log,
                                    struct kr_file_check *check, struct verifying *verifying,
@@ -329,6 +338,9 @@ static enum kr_status verify(struct kr_file *file, const struct kr_file_report *
     if (kr_file_stopped(file))
         return KR_OK;
     kr_binlog_check_end(&verifying.events);
+    if (!is_ended(&verifying.events))
+        kr_file_check_damage(check, verifying.events.event.number + 1,
+                             "missing: a log that was closed ends with a last event");
     uint64_t unchecked = verifying.events.unchecked;
     kr_file_check_count(check, verifying.events.events - unchecked - verifying.unsound, unchecked,
                         0);

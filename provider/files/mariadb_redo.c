@@ -13,7 +13,10 @@
 #include "files/kinds.h"
 #include "files/mariadb_datadir.h"
 
-enum { WINDOW = 2 * KR_MARIADB_REDO_MTR_MAX };
+enum {
+    WINDOW = 2 * KR_MARIADB_REDO_MTR_MAX,
+    SIZE_STEP = 4096 /* of innodb_log_file_size */
+};
 
 /* A stretch of the ring, laid out in line. */
 struct window {
@@ -151,6 +154,8 @@ static bool usable(const struct kr_mariadb_redo *redo, uint64_t size, const char
         *ret_why = "its header is damaged: checksum mismatch";
     else if (size <= KR_MARIADB_REDO_START)
         *ret_why = "it is cut off within its header";
+    else if (size % SIZE_STEP != 0 && strncmp(redo->creator, "Backup ", 7) != 0)
+        *ret_why = "it is cut off: its size is none that a server gives it";
     else if (redo->checkpoints == 0)
         *ret_why = "both its checkpoints are damaged";
     return !*ret_why;

@@ -20,6 +20,13 @@ static bool read_space(const struct kr_file *file, struct kr_mariadb_space *ret)
     return kr_mariadb_space_parse(file->head, file->head_len, ret);
 }
 
+/* Page 0 counts the pages of the tablespace, which the system's may have in several files. */
+static bool is_cut_off(const struct kr_file *file, const struct kr_mariadb_space *space)
+{
+    return space->space_id != 0 && !space->temporary &&
+           file->size / space->page_size < space->pages;
+}
+
 /* --- inspect ---------------------------------------------------------------------------------- */
 
 enum { VERSIONS_MAX = 64 /* of one file that are told apart */ };
@@ -126,11 +133,14 @@ static void describe_progress(const struct survey *survey, struct kr_file_report
                  survey->versions[survey->version_count - 1].version);
 }
 
-static enum kr_status note_oddities(const struct survey *survey, struct kr_file_report *report,
-                                    struct kr_error *err)
+static enum kr_status note_oddities(const struct kr_file *file, const struct survey *survey,
+                                    struct kr_file_report *report, struct kr_error *err)
 {
     const struct kr_mariadb_space *space = &survey->space;
-    report->damaged = survey->odd > 0;
+    report->damaged = survey->odd > 0 || is_cut_off(file, space);
+    if (is_cut_off(file, space))
+        KR_TRY(kr_file_report_note(report, err, "it is cut off: page 0 says that it has %u pages",
+                                   space->pages));
     if (survey->odd > 0)
         KR_TRY(kr_file_report_note(report, err, "%llu pages are cut off or of impossible length",
                                    (unsigned long long)survey->odd));
@@ -176,7 +186,7 @@ static enum kr_status take_survey(struct kr_file *file, struct survey *survey,
         KR_TRY(kr_file_report_need(report, "", survey->space.key_id, survey->versions[i].version,
                                    survey->versions[i].pages, err));
     describe_progress(survey, report);
-    return note_oddities(survey, report, err);
+    return note_oddities(file, survey, report, err);
 }
 
 static enum kr_status inspect(struct kr_file *file, struct kr_file_report *report,
@@ -353,6 +363,13 @@ static enum kr_status run_pass(struct kr_file *file, const struct kr_file_report
     if (!room)
         return kr_fail_secret(err);
     pass.room = room;
+    if (is_cut_off(file, &pass.space) && !pass.check)
+        return kr_fail(err, KR_INTEGRITY, "%s is cut off: page 0 says that it has %u pages",
+                       file->path, pass.space.pages);
+    if (is_cut_off(file, &pass.space) && file->size % pass.space.page_size == 0)
+        kr_file_check_damage(pass.check, file->size / pass.space.page_size,
+                             "the file ends before it, page 0 says that it has %u",
+                             pass.space.pages);
     const struct kr_file_pages pages = {
         .page_size = pass.space.page_size, .work = pass_chunk, .context = &pass, .out = out};
     return kr_file_pages_run(file, &pages, err);

@@ -62,7 +62,7 @@ filled_server() { # NAME SIZE
     load_table "$1" aria "$ROWS" planted-row "ENGINE=Aria"
     load_table "$1" aria_loose "$ROWS" planted-row "ENGINE=Aria TRANSACTIONAL=0"
     sql "$1" "FLUSH BINARY LOGS; INSERT INTO t.full_one (n) VALUES (1)"
-    eventually 30 encrypted "$1"
+    eventually 120 encrypted "$1"
     checksums "$1" >"$WORK/$1/sums"
     "$BINLOG" --no-defaults --socket="$WORK/$1/socket" --user=root -R --raw \
         --result-file="$WORK/$1/sent-" binlog.000001
@@ -219,6 +219,29 @@ cut_and_misplaced() {
     equal 3 "$(jq '.counts.damaged' "$WORK/verified")"
 }
 
+# At the boundaries of what the formats are made of, and beside them.
+cut_anywhere() {
+    local t=$WORK/s16k/data/t file size at
+    rm -rf "$WORK/damaged"
+    mkdir -p "$WORK/damaged"
+    for file in "$t/full_one.ibd" "$t/older_compressed.ibd" "$t/full_zip.ibd" "$t/aria.MAI" \
+        "$WORK/s16k/data/binlog.000001" "$WORK/s16k/data/ib_logfile0" \
+        "$WORK/s16k/data/aria_log_control"; do
+        size=$(stat -c %s "$file")
+        for at in 1 4 19 38 58 100 256 296 297 511 512 1024 4096 8192 10461 12288 16383 16384 \
+            16385 32768 65536 98304 "$(event_offset "$WORK/s16k/data/binlog.000001" 9)"; do
+            ((at >= size)) || head -c "$at" "$file" >"$WORK/damaged/$at-$(basename "$file")"
+        done
+        head -c $((size - 1)) "$file" >"$WORK/damaged/last-$(basename "$file")"
+    done
+    own "$WORK/damaged"
+    fails_with 6 tool verify "$WORK/damaged" --json >"$WORK/verified"
+    fails_with 3 tool inspect "$WORK/damaged" >/dev/null
+    equal "" "$(jq -r '.files[] | select(.verdict == "ok") | .path' "$WORK/verified")" \
+        "cut off and called right"
+    jq '.counts.files' "$WORK/verified"
+}
+
 without_the_key_nothing_is_right() {
     keyring_up other
     fails_with 1 tool verify "$WORK/s16k/data/t/full_one.ibd" >"$WORK/out" 2>&1
@@ -315,6 +338,33 @@ mid_rotation() {
     contains "$WORK/s16k/tmp/mid.ibd" "planted-row, new"
 }
 
+# A table that background threads begin to encrypt, until the server is killed under them; what is
+# said of it then is in $WORK/out.
+killed_encrypting() { # TABLE
+    local file=$WORK/s16k/data/t/$1.ibd
+    server_start s16k
+    load_table s16k "$1" 60000 row
+    sql s16k "FLUSH TABLES t.$1 FOR EXPORT"
+    sql s16k "SET GLOBAL innodb_encryption_threads = 1; SET GLOBAL innodb_encrypt_tables = ON"
+    until (($(tool inspect "$file" --json | jq '.files[0].units.encrypted') >= 1)); do :; done
+    server_kill s16k
+    tool verify "$file"
+    rm -f "$WORK/s16k/tmp/caught.ibd"
+    tool decrypt "$file" -o "$WORK/s16k/tmp/caught.ibd"
+    innochecksum "$WORK/s16k/tmp/caught.ibd"
+    row s16k "t/$1.ibd" .progress >"$WORK/out"
+}
+
+mid_encryption() {
+    local i
+    server_options s16k "innodb-encrypt-tables = OFF" "innodb-max-dirty-pages-pct = 0"
+    for ((i = 0; i < 8; i++)); do
+        killed_encrypting "growing_$i"
+        ! grep -q '^being encrypted' "$WORK/out" || return 0
+    done
+    die "not once caught in $i times"
+}
+
 # What a server leaves that was killed is recovered from its log, and the tool says so.
 killed_server() {
     server_start s16k
@@ -340,7 +390,9 @@ check "Aria's log, which has no checksums, is not called right" aria_log_is_not_
 check "verify names the page or event of each damaged byte" damage_is_named
 check "verify finds each damaged byte of the redo log" damage_in_redo_is_named
 check "verify names what is cut off or misplaced" cut_and_misplaced
+check "nothing that is cut off anywhere is called right" cut_anywhere
 check "without the key nothing is called right or written" without_the_key_nothing_is_right
 check "files in mid rotation" mid_rotation
 check "files of a killed server" killed_server
+check "files in mid encryption" mid_encryption
 finish

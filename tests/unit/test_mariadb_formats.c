@@ -317,6 +317,9 @@ static void aria_tables_are_told(void **state)
     assert_int_equal(table.block_size, 8192);
     assert_int_equal(table.header_size, 8192);
     assert_int_equal(table.bitmap_every, 21825);
+    assert_true(table.closed);
+    assert_int_equal(table.index_length, 90112);
+    assert_int_equal(table.data_length, 229376);
     assert_true(kr_aria_page_read(&table, KR_ARIA_INDEX, 1, sample.bytes + 8192, &what));
     assert_int_equal(what.version, 1);
     assert_int_equal(what.crypt_at, 21);

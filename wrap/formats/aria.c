@@ -14,7 +14,10 @@ enum {
     BASE_LENGTH_AT = 10,
     BASE_POS_AT = 12,
     ROW_FORMAT_AT = 22,
-    STATE_BYTES = 24,
+    OPEN_COUNT_AT = 24,
+    INDEX_LENGTH_AT = 89,
+    DATA_LENGTH_AT = 97,
+    STATE_BYTES = 105,
     BASE_KEYSTART = 16, /* relative to the base information */
     BASE_EXTRA = 90,
     BASE_BLOCK_SIZE = 100,
@@ -73,6 +76,9 @@ bool kr_aria_table_parse(const uint8_t *head, size_t len, struct kr_aria_table *
     table.paged = head[ROW_FORMAT_AT] == ROW_FORMAT_PAGE;
     table.header_size = kr_get_number(base + BASE_KEYSTART, 8);
     table.block_size = kr_get_number(base + BASE_BLOCK_SIZE, 2);
+    table.closed = kr_get_number(head + OPEN_COUNT_AT, 2) == 0;
+    table.index_length = kr_get_number(head + INDEX_LENGTH_AT, 8);
+    table.data_length = kr_get_number(head + DATA_LENGTH_AT, 8);
     table.transactional = base[BASE_TRANSACTIONAL] != 0;
     table.encrypted = kr_get_number(base + BASE_EXTRA, 2) & EXTRA_ENCRYPTED;
     if (!is_block_size(table.block_size) || table.header_size < header ||

@@ -35,6 +35,8 @@ struct kr_aria_table {
     bool encrypted;
     uint32_t space;
     uint8_t iv[KR_ARIA_IV_BYTES];
+    bool closed; /* by a server: the two lengths are right */
+    uint64_t index_length, data_length;
     uint64_t bitmap_every; /* each so many pages of the data file is a bitmap, beginning with 0 */
 };
 
