@@ -19,7 +19,8 @@ static bool is_complete(const struct cli *cli, const struct kr_usage *usage)
 
 static json_t *row_of(const struct kr_usage_key *key, bool complete)
 {
-    const char *needed = complete ? "no" : "unknown";
+    const char *unneeded = complete ? "no" : "unknown";
+    const char *needed = key->in_use ? "in use" : unneeded;
     const char *kind = *key->name ? "mysql" : "mariadb";
     char text[128];
 

@@ -113,7 +113,9 @@ static void set_exit_code(struct cli *cli, const struct totals *totals)
     if (cli->exit_code == CLI_EXIT_INTERRUPTED && totals->files[KR_VERDICT_DAMAGED] == 0)
         return;
     if (totals->files[KR_VERDICT_NO_KIND] > 0 && !cli_flag(cli, OPT_IGNORE_UNKNOWN))
-        cli_warn(cli, "%llu files of no kind that is known were not verified (--ignore-unknown)",
+        cli_warn(cli,
+                 "%llu files of no kind that is known were not verified (--verbose lists "
+                 "them, --ignore-unknown leaves them out)",
                  (unsigned long long)totals->files[KR_VERDICT_NO_KIND]);
     if (totals->files[KR_VERDICT_SKIPPED] > 0)
         cli->exit_code = totals->status == KR_OK ? 1 : cli_exit_code(totals->status);
@@ -150,8 +152,7 @@ static void print_damages(const json_t *row)
 static void print_row(const struct cli *cli, const json_t *row)
 {
     const char *verdict = text(row, "verdict");
-    bool quiet = strcmp(verdict, "ok") == 0 ||
-                 (strcmp(verdict, "unknown") == 0 && cli_flag(cli, OPT_IGNORE_UNKNOWN));
+    bool quiet = strcmp(verdict, "ok") == 0 || strcmp(verdict, "unknown") == 0;
 
     if (quiet && !cli_flag(cli, OPT_VERBOSE))
         return;

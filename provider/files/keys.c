@@ -12,7 +12,7 @@
 /* A key that the keystore names, with memory of its own. */
 struct known {
     char *name, *label; /* as in struct kr_file_key */
-    bool master;
+    bool master, in_use;
     uint32_t id, version;
 };
 
@@ -117,7 +117,10 @@ static enum kr_status add_masters(struct kr_file_keys *keys, struct kr_keystore 
     enum kr_status status = KR_OK;
     for (size_t i = 0; i < count && status == KR_OK; i++) {
         kr_hex_encode(rows[i].id.bytes, rows[i].id.len, id);
-        const struct known key = {.name = id, .label = rows[i].label, .master = true};
+        const struct known key = {.name = id,
+                                  .label = rows[i].label,
+                                  .master = true,
+                                  .in_use = rows[i].state == KR_MASTER_CURRENT};
         status = add_known(keys, &key, err);
     }
     free(rows);
@@ -142,6 +145,38 @@ static enum kr_status list_keystore(struct kr_file_keys *keys, struct kr_error *
     return status;
 }
 
+/* Where the number of a server's master key begins. */
+static size_t stem_of(const char *name)
+{
+    size_t stem = strlen(name);
+    while (stem > 0 && name[stem - 1] >= '0' && name[stem - 1] <= '9')
+        stem--;
+    return stem;
+}
+
+/* Whether `other` is the same key, made later. */
+static bool replaces(const struct known *other, const struct known *known)
+{
+    if (other->master || known->master || !other->name != !known->name)
+        return false;
+    if (!known->name)
+        return other->id == known->id && other->version > known->version;
+    size_t stem = stem_of(known->name);
+    return stem_of(other->name) == stem && strncmp(other->name, known->name, stem) == 0 &&
+           strtoul(other->name + stem, NULL, 10) > strtoul(known->name + stem, NULL, 10);
+}
+
+static void mark_newest(struct kr_file_keys *keys)
+{
+    for (size_t i = 0; i < keys->known_count; i++) {
+        struct known *known = &keys->known[i];
+        bool replaced = known->master;
+        for (size_t j = 0; j < keys->known_count && !replaced; j++)
+            replaced = replaces(&keys->known[j], known);
+        known->in_use |= !replaced;
+    }
+}
+
 /* Once. The keystore is not opened here while the keyring has it open: SQLite handles of one
  * process share it well, and nobody opens the file by other means. */
 static void list_keys(struct kr_file_keys *keys)
@@ -151,6 +186,7 @@ static void list_keys(struct kr_file_keys *keys)
     keys->listed = true;
     if (list_keystore(keys, &keys->list_error) == KR_OK && keys->known_count > 0)
         qsort(keys->known, keys->known_count, sizeof(*keys->known), by_key);
+    mark_newest(keys);
 }
 
 static enum kr_key_here is_here(const struct kr_file_keys *keys, struct kr_file_need *need)
@@ -189,6 +225,7 @@ enum kr_status kr_file_keys_each(struct kr_file_keys *keys, kr_file_key_visitor 
         const struct kr_file_key key = {.name = known->name,
                                         .label = known->label,
                                         .master = known->master,
+                                        .in_use = known->in_use,
                                         .id = known->id,
                                         .version = known->version};
         status = visit(&key, context, err);

@@ -30,6 +30,7 @@ struct kr_file_key {
     const char *name; /* NULL: MariaDB's */
     const char *label;
     bool master;
+    bool in_use; /* the keyring or a server writes with it: the newest of its kind */
     uint32_t id, version;
 };
 typedef enum kr_status (*kr_file_key_visitor)(const struct kr_file_key *key, void *context,

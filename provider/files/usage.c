@@ -76,6 +76,7 @@ static enum kr_status add_known(const struct kr_file_key *known, void *context,
     if (!entry)
         return kr_fail_memory(err);
     entry->here = true;
+    entry->in_use = known->in_use;
     snprintf(entry->label, sizeof(entry->label), "%s", known->label ? known->label : "");
     return KR_OK;
 }

@@ -17,7 +17,8 @@ struct kr_usage_key {
     char label[128]; /* of a master key that the keyring has */
     bool master;
     uint32_t id, version;
-    bool here; /* the keyring's keystore names it */
+    bool here;   /* the keyring's keystore names it */
+    bool in_use; /* by the keyring or a server, whatever files need: it is the newest of its kind */
     uint64_t files, units;
 };
 
