@@ -70,8 +70,7 @@ struct survey {
     bool more;
 };
 
-/* Those of the index file's header: no checksum covers them, they are right when they can be
- * read. */
+/* Those of the index file's header, which no checksum covers. */
 static uint64_t header_pages(const struct kr_aria_table *table, enum kr_aria_file part)
 {
     return part == KR_ARIA_INDEX ? table->header_size / table->block_size : 0;
@@ -250,7 +249,7 @@ static enum kr_status verify_chunk(struct kr_bulk_chunk *chunk, void *context, s
     for (unsigned i = 0; i < chunk->count; i++) {
         uint64_t number = chunk->first + i;
         if (number < header_pages(&pass->table, pass->part))
-            kr_file_check_count(pass->check, 1, 0, 0);
+            kr_file_check_count(pass->check, 0, 1, 0);
         else if (kr_chunk_page_len(chunk, i) < chunk->page_size)
             kr_file_check_damage(pass->check, number, "the file ends within it");
         else

@@ -83,7 +83,7 @@ keys_up() {
 # Files of a server that checksums protect as a whole.
 checked_files() { # NAME
     find "$(data "$1")" -name '*.ibd' -o -name ibdata1 -o -name 'undo0*' -o -name 'binlog.0*' \
-        -o -name ib_logfile0 -o -name aria_log_control -o -path '*/t/*.MA[DI]'
+        -o -name ib_logfile0 -o -name aria_log_control -o -path '*/t/*.MAD'
 }
 
 # --- inspect ---------------------------------------------------------------------------------------
@@ -119,9 +119,11 @@ verify_finds_all_right() { # NAME
 }
 
 # Without checksums there is nothing to be sure of.
-aria_log_is_not_called_right() { # NAME
+aria_is_not_called_right() { # NAME
     fails_with 1 tool verify "$(data "$1")/aria_log.00000001" >"$WORK/out"
     contains "$WORK/out" "not verified"
+    fails_with 1 tool verify "$(data "$1")/t/aria.MAI" >"$WORK/out"
+    contains "$WORK/out" "not verified: 1 pages carry nothing to check them by"
 }
 
 # One byte of a copy in another file for each offset; all are verified in one run. A line of the
@@ -386,7 +388,7 @@ for size in $PAGE_SIZES; do
         decrypted_log_is_what_the_server_sends "s$size"
 done
 check "a server without any key imports the decrypted tablespaces" decrypted_tables_are_imported s16k
-check "Aria's log, which has no checksums, is not called right" aria_log_is_not_called_right s16k
+check "what Aria gives no checksum is not called right" aria_is_not_called_right s16k
 check "verify names the page or event of each damaged byte" damage_is_named
 check "verify finds each damaged byte of the redo log" damage_in_redo_is_named
 check "verify names what is cut off or misplaced" cut_and_misplaced
