@@ -49,6 +49,10 @@ enum cli_option {
     OPT_OUTPUT,
     OPT_EVIDENCE,
     OPT_WITHOUT_EVIDENCE,
+    OPT_HEADER_ONLY,
+    OPT_INNODB_KEY,
+    OPT_BINLOG_KEY,
+    OPT_TO_CONFIG,
     OPT_COUNT
 };
 

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* rekey: tablespaces under the newest version of their key, without a server. */
+/*
+ * rekey: tablespaces under another key, without a server; or the keys of MySQL's files sealed by
+ * another master key.
+ */
 #include <stdlib.h>
 #include <string.h>
 
 #include "file_rows.h"
+#include "files/journal.h"
 #include "files/rekey.h"
+#include "files/reseal.h"
 
 static const char *const result_names[] = {
     [KR_REKEY_DONE] = "rekeyed",
@@ -21,9 +26,22 @@ struct rekeyed {
 struct rekeying {
     const struct cli *cli;
     struct kr_audit *audit;
-    struct kr_datadirs *dirs;
+    struct kr_rekey_dirs dirs;
+    const struct kr_reseal *reseal; /* NULL: pages are encrypted anew */
     struct rekeyed *files;
 };
+
+static enum kr_status rekey_file(const struct rekeying *all, const char *path,
+                                 const struct kr_file_run *run, bool dry_run,
+                                 enum kr_rekey_result *ret, struct kr_error *err)
+{
+    if (!all->reseal)
+        return kr_file_rekey(path, run, &all->dirs, dry_run, ret, err);
+    struct kr_reseal reseal = *all->reseal;
+    reseal.datadirs = all->dirs.mysql;
+    reseal.dry_run = dry_run;
+    return kr_file_reseal(path, run, &reseal, ret, err);
+}
 
 static enum kr_status rekey_audited(const struct rekeying *all, const char *path,
                                     const struct kr_file_run *run, enum kr_rekey_result *ret,
@@ -31,11 +49,13 @@ static enum kr_status rekey_audited(const struct rekeying *all, const char *path
 {
     const struct kr_audit_event event = {.name = "file-rekey", .detail = path};
 
-    KR_TRY(kr_file_rekey(path, run, all->dirs, true, ret, err));
+    if (!cli_flag(all->cli, OPT_DRY_RUN))
+        KR_TRY(kr_journal_recover(path, err));
+    KR_TRY(rekey_file(all, path, run, true, ret, err));
     if (*ret != KR_REKEY_DONE || cli_flag(all->cli, OPT_DRY_RUN))
         return KR_OK;
     KR_TRY(kr_audit_begin(all->audit, &event, err));
-    enum kr_status status = kr_file_rekey(path, run, all->dirs, false, ret, err);
+    enum kr_status status = rekey_file(all, path, run, false, ret, err);
     kr_audit_end(all->audit, &event, status == KR_OK ? NULL : err);
     return status;
 }
@@ -149,24 +169,75 @@ static enum kr_status run_all(struct cli_files *files, struct rekeying *all, str
     all->files = calloc(files->walk.count + 1, sizeof *all->files);
     if (!all->files)
         return kr_fail_memory(err);
-    KR_TRY(kr_datadirs_new(&all->dirs, err));
+    KR_TRY(kr_datadirs_new(&all->dirs.mariadb, err));
+    KR_TRY(kr_mysql_datadirs_new(&all->dirs.mysql, err));
     enum kr_status status = cli_files_run(files, rekey_one, all, err);
     return status == KR_OK ? finish(files, all, err) : status;
+}
+
+/* --- sealing by another master key -------------------------------------------------------------
+ */
+
+static enum kr_status check_names(const struct cli *cli, const struct kr_reseal *reseal,
+                                  struct kr_error *err)
+{
+    char uuid[37];
+    uint32_t number;
+
+    if (!cli_flag(cli, OPT_HEADER_ONLY)) {
+        if (reseal->innodb_key || reseal->binlog_key || cli_flag(cli, OPT_TO_CONFIG))
+            return kr_fail(err, KR_USAGE, "another master key is for --header-only");
+        return KR_OK;
+    }
+    if (!reseal->innodb_key || !kr_reseal_parse_innodb(reseal->innodb_key, uuid, &number))
+        return kr_fail(err, KR_USAGE,
+                       "--header-only needs a master key: --innodb-key INNODBKey-UUID-N");
+    if (reseal->binlog_key && !kr_reseal_is_binlog_key(reseal->binlog_key))
+        return kr_fail(err, KR_USAGE,
+                       "'%s' is no key of binary logs: --binlog-key MySQLReplicationKey_UUID_N",
+                       reseal->binlog_key);
+    return KR_OK;
+}
+
+/* The keyring that has the new master keys. */
+static enum kr_status open_target(const struct cli_files *files, struct kr_config **ret_config,
+                                  struct kr_file_keys **ret, struct kr_error *err)
+{
+    const char *path = files->cli->values[OPT_TO_CONFIG];
+
+    *ret = files->keys;
+    if (!path)
+        return KR_OK;
+    KR_TRY(kr_config_load(path, ret_config, err));
+    return kr_file_keys_new(*ret_config, ret, err);
+}
+
+static void free_all(struct rekeying *all, size_t count)
+{
+    for (size_t i = 0; all->files && i < count; i++)
+        json_decref(all->files[i].row);
+    free(all->files);
+    kr_datadirs_free(all->dirs.mariadb);
+    kr_mysql_datadirs_free(all->dirs.mysql);
 }
 
 enum kr_status cli_run_rekey(struct cli *cli, struct kr_error *err)
 {
     KR_AUDIT_OWNED struct kr_audit *audit = NULL;
+    KR_CONFIG_OWNED struct kr_config *to_config = NULL;
     CLI_FILES files = {0};
-    struct rekeying all = {.cli = cli};
+    struct kr_reseal reseal = {.innodb_key = cli->values[OPT_INNODB_KEY],
+                               .binlog_key = cli->values[OPT_BINLOG_KEY]};
+    struct rekeying all = {.cli = cli, .reseal = cli_flag(cli, OPT_HEADER_ONLY) ? &reseal : NULL};
 
+    KR_TRY(check_names(cli, &reseal, err));
     KR_TRY(cli_files_begin(cli, &files, err));
     KR_TRY(kr_audit_open(cli->config, &audit, err));
+    KR_TRY(open_target(&files, &to_config, &reseal.to, err));
     all.audit = audit;
     enum kr_status status = run_all(&files, &all, err);
-    kr_datadirs_free(all.dirs);
-    for (size_t i = 0; all.files && i < files.walk.count; i++)
-        json_decref(all.files[i].row);
-    free(all.files);
+    free_all(&all, files.walk.count);
+    if (reseal.to != files.keys)
+        kr_file_keys_free(reseal.to);
     return status;
 }

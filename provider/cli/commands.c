@@ -37,6 +37,16 @@ const struct cli_option_spec cli_options[OPT_COUNT] = {
     [OPT_SIZE] = {"size", 0, "MIB", "size of a temporary file"},
     [OPT_IGNORE_UNKNOWN] = {"ignore-unknown", 0, NULL, "files of no known kind are not meant"},
     [OPT_OUTPUT] = {"output", 'o', "OUT", "file or folder to write to; '-': standard output"},
+    [OPT_HEADER_ONLY] = {"header-only", 0, NULL,
+                         "keep the keys of the files, seal them by another master key"},
+    [OPT_INNODB_KEY] = {"innodb-key", 0, "NAME",
+                        "by which tablespaces are to be sealed:\n"
+                        "INNODBKey-UUID-N"},
+    [OPT_BINLOG_KEY] = {"binlog-key", 0, "NAME",
+                        "by which binary logs are to be sealed:\n"
+                        "MySQLReplicationKey_UUID_N"},
+    [OPT_TO_CONFIG] = {"to-config", 0, "FILE",
+                       "configuration of the keyring that has those keys, if it is another"},
     [OPT_EVIDENCE] = {"evidence", 0, "FILE", "what usage -o wrote: that no file needs the key"},
     [OPT_WITHOUT_EVIDENCE] = {"without-evidence", 0, NULL,
                               "destroy it whatever files may need it; this is recorded"},
@@ -106,8 +116,10 @@ const struct cli_command cli_commands[] = {
     {"decrypt", NULL, "FILE...", "write files in the clear, as the servers' own tools read them",
      WRITER | CLI_BIT(OPT_OUTPUT) | CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS), 1, CLI_MANY,
      cli_run_decrypt},
-    {"rekey", NULL, "FILE|DIR...", "encrypt tablespaces of MariaDB anew with their newest key",
-     WRITER | CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS), 1, CLI_MANY, cli_run_rekey},
+    {"rekey", NULL, "FILE|DIR...", "encrypt tablespaces anew, or seal MySQL's keys by another key",
+     WRITER | CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS) | CLI_BIT(OPT_HEADER_ONLY) |
+         CLI_BIT(OPT_INNODB_KEY) | CLI_BIT(OPT_BINLOG_KEY) | CLI_BIT(OPT_TO_CONFIG),
+     1, CLI_MANY, cli_run_rekey},
     {"usage", NULL, "FILE|DIR...", "say which keys files and backups still need",
      CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS) | CLI_BIT(OPT_IGNORE_UNKNOWN) |
          CLI_BIT(OPT_OUTPUT),

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/secret.h"
+#include "hwaccel/crc32c.h"
 
 static enum kr_status fail_header(const char *path, const struct kr_mysql_info *info,
                                   struct kr_error *err)
@@ -51,6 +52,26 @@ enum kr_status kr_mysql_unseal(struct kr_file_keys *keys, const char *path,
         return err->status;
     }
     memcpy(ret, opened, KR_MYSQL_SEALED_BYTES);
+    return KR_OK;
+}
+
+enum kr_status kr_mysql_seal(struct kr_file_keys *keys, const char *path,
+                             const uint8_t opened[KR_MYSQL_SEALED_BYTES],
+                             struct kr_mysql_info *info, struct kr_error *err)
+{
+    char master[KR_MYSQL_KEY_NAME_MAX];
+    KR_SECRET uint8_t *again = kr_secret_alloc(KR_MYSQL_SEALED_BYTES);
+    if (!again)
+        return kr_fail_secret(err);
+    kr_mysql_info_master(info, master);
+    if (!*master)
+        return kr_fail(err, KR_REFUSED, "the key of %s is sealed by MySQL's built-in key", path);
+    info->crc = kr_crc32c(0, opened, KR_MYSQL_SEALED_BYTES);
+    KR_TRY(kr_file_keys_mysql(keys, master, KR_FILE_KEY_ENCRYPT, NULL, opened,
+                              KR_MYSQL_SEALED_BYTES, info->sealed, err));
+    KR_TRY(kr_mysql_unseal(keys, path, info, again, err));
+    if (memcmp(again, opened, KR_MYSQL_SEALED_BYTES) != 0)
+        return kr_fail(err, KR_INTERNAL, "what %s sealed is another key when it is opened", master);
     return KR_OK;
 }
 

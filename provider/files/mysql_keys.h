@@ -14,6 +14,12 @@ KR_MUST_USE enum kr_status kr_mysql_unseal(struct kr_file_keys *keys, const char
                                            uint8_t ret[KR_MYSQL_SEALED_BYTES],
                                            struct kr_error *err);
 
+/* Seals a key and iv under the master key that `info` names, and sets the rest of it. What was
+ * sealed is opened again before this is KR_OK. */
+KR_MUST_USE enum kr_status kr_mysql_seal(struct kr_file_keys *keys, const char *path,
+                                         const uint8_t opened[KR_MYSQL_SEALED_BYTES],
+                                         struct kr_mysql_info *info, struct kr_error *err);
+
 /* The key and counter of a binary log; `ret` should be secret memory. A damaged header gives a
  * wrong key: what is decrypted then is no binary log. */
 KR_MUST_USE enum kr_status kr_mysql_open_binlog(struct kr_file_keys *keys, const char *path,

@@ -85,6 +85,7 @@ enum kr_status kr_mysql_pages_count(const struct kr_file *file, const struct kr_
 
 struct worker {
     struct kr_mysql_pages *cipher; /* NULL: there is no key */
+    struct kr_mysql_pages *fresh;  /* NULL: nothing is encrypted again */
     uint8_t *room;                 /* for a page to be decompressed into */
 };
 
@@ -95,30 +96,31 @@ struct checking {
     unsigned count;
 };
 
+static enum kr_status new_cipher(const uint8_t *opened, struct kr_mysql_pages **ret,
+                                 struct kr_error *err)
+{
+    return opened ? kr_mysql_pages_new(opened, opened + KR_MYSQL_KEY_BYTES, ret, err) : KR_OK;
+}
+
 static enum kr_status set_up(struct checking *checking, unsigned threads, struct kr_error *err)
 {
     const struct kr_mysql_pages_job *job = checking->job;
-    for (; checking->count < threads; checking->count++) {
+    for (checking->count = 0; checking->count < threads; checking->count++) {
         struct worker *worker = &checking->workers[checking->count];
         worker->room = kr_secret_alloc(job->space->page_size);
         if (!worker->room)
             return kr_fail_secret(err);
-        if (!job->opened)
-            continue;
-        enum kr_status status =
-            kr_mysql_pages_new(job->opened, job->opened + KR_MYSQL_KEY_BYTES, &worker->cipher, err);
-        if (status != KR_OK) {
-            kr_secret_free(worker->room);
-            return status;
-        }
+        KR_TRY(new_cipher(job->opened, &worker->cipher, err));
+        KR_TRY(new_cipher(job->fresh, &worker->fresh, err));
     }
     return KR_OK;
 }
 
 static void tear_down(struct checking *checking)
 {
-    for (unsigned i = 0; i < checking->count; i++) {
+    for (unsigned i = 0; i < KR_BULK_THREADS_MAX; i++) {
         kr_mysql_pages_free(checking->workers[i].cipher);
+        kr_mysql_pages_free(checking->workers[i].fresh);
         kr_secret_free(checking->workers[i].room);
     }
 }
@@ -211,6 +213,10 @@ static enum kr_status check_batch(struct checking *checking, struct kr_bulk_chun
             KR_TRY(check_page(checking, chunk->pages[first + i], batch.encrypted[i], &place, sums,
                               err));
     }
+    if (batch.count > 0 && worker->fresh &&
+        kr_mysql_pages_encrypt(worker->fresh, batch.jobs, batch.count, chunk->page_size) != KR_OK)
+        return kr_fail(err, KR_INTERNAL, "OpenSSL failed to encrypt pages of %s",
+                       checking->file->path);
     return KR_OK;
 }
 
@@ -223,7 +229,9 @@ static enum kr_status check_chunk(struct kr_bulk_chunk *chunk, void *context, st
         unsigned count = chunk->count - i < BATCH ? chunk->count - i : BATCH;
         KR_TRY(check_batch(checking, chunk, i, count, &sums, err));
     }
-    if (chunk->first == 0 && checking->job->out >= 0)
+    if (chunk->first == 0 && checking->job->fresh)
+        kr_mysql_space_reseal(space, checking->job->fresh_info, chunk->pages[0]);
+    else if (chunk->first == 0 && checking->job->out >= 0)
         kr_mysql_space_clear(space, chunk->pages[0]);
     if (checking->job->check)
         kr_file_check_count(checking->job->check, sums.checked, sums.unchecked, sums.empty);

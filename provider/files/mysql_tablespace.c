@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* MySQL's tablespaces: of one table, general, system, undo and temporary ones. */
+#include <openssl/rand.h>
 #include <stdio.h>
 
 #include "base/secret.h"
@@ -191,10 +192,41 @@ static enum kr_status decrypt(struct kr_file *file, const struct kr_file_report 
     return run(file, &space, key, NULL, out, err);
 }
 
+/* A tablespace has no versions of its key: each run gives it another one. */
+static enum kr_status rekey(struct kr_file *file, const struct kr_file_report *report, int out,
+                            bool *ret_current, struct kr_error *err)
+{
+    struct kr_mysql_space space;
+    const uint8_t *key = NULL;
+    KR_SECRET uint8_t *secrets = kr_secret_alloc(2 * KR_MYSQL_SEALED_BYTES);
+    (void)report;
+    if (!secrets)
+        return kr_fail_secret(err);
+    uint8_t *fresh = secrets + KR_MYSQL_SEALED_BYTES;
+    KR_TRY(parse(file, &space, err));
+    if (space.unfinished || space.progress != KR_MYSQL_SETTLED)
+        return kr_fail(err, KR_REFUSED, "the server has not come to the end of what it did to %s",
+                       file->path);
+    if (missing_pages(file, &space) > 0)
+        return kr_fail(err, KR_INTEGRITY, "%s is cut off", file->path);
+    KR_TRY(open_key(file, &space, secrets, &key, err));
+    *ret_current = false;
+    if (out < 0)
+        return KR_OK;
+    struct kr_mysql_info info = space.info;
+    if (RAND_priv_bytes(fresh, KR_MYSQL_SEALED_BYTES) != 1)
+        return kr_fail(err, KR_INTERNAL, "OpenSSL has no random numbers");
+    KR_TRY(kr_mysql_seal(file->run->keys, file->path, fresh, &info, err));
+    const struct kr_mysql_pages_job job = {
+        .space = &space, .opened = key, .out = out, .fresh = fresh, .fresh_info = &info};
+    return kr_mysql_pages_run(file, &job, err);
+}
+
 const struct kr_file_kind_ops kr_mysql_tablespace_ops = {
     .kind = KR_FILE_MYSQL_TABLESPACE,
     .unit = "page",
     .inspect = inspect,
     .verify = verify,
     .decrypt = decrypt,
+    .rekey = rekey,
 };

@@ -2,8 +2,11 @@
 /* By the table of kinds. */
 #include "files/rekey.h"
 
+#include "base/io.h"
 #include "files/inspect.h"
+#include "files/journal.h"
 #include "files/kinds.h"
+#include "files/mysql_reseal.h"
 #include "files/replace.h"
 #include "files/verify.h"
 
@@ -49,19 +52,29 @@ static enum kr_status refuse_damaged(const struct kr_file *file,
     return err->status;
 }
 
+/* A tablespace of MySQL may be a copy that lies in no data directory; then its lock alone tells. */
+static enum kr_status claim(const struct kr_file *file, const struct kr_rekey_dirs *dirs,
+                            int *ret_locked, struct kr_error *err)
+{
+    if (file->kind != KR_FILE_MYSQL_TABLESPACE)
+        return kr_datadirs_claim(dirs->mariadb, file, err);
+    KR_TRY(kr_mysql_datadirs_hold(dirs->mysql, file, err));
+    return kr_journal_lock(file, ret_locked, err);
+}
+
 static enum kr_status rekey(struct kr_file *file, struct kr_file_report *report,
-                            struct kr_datadirs *dirs, bool dry_run, enum kr_rekey_result *ret,
-                            struct kr_error *err)
+                            const struct kr_rekey_dirs *dirs, bool dry_run,
+                            enum kr_rekey_result *ret, struct kr_error *err)
 {
     const struct kr_file_kind_ops *ops = kr_file_ops(file->kind);
     bool current = false;
+    KR_FD int locked = -1;
     *ret = KR_REKEY_LEFT;
-    if (file->kind == KR_FILE_MYSQL_TABLESPACE)
-        return kr_fail(err, KR_REFUSED, "%s: tablespaces of MySQL cannot be given another key",
-                       file->path);
     if (!ops || !ops->rekey)
         return KR_OK;
-    KR_TRY(kr_datadirs_claim(dirs, file, err)); /* a running server's files may be half written */
+    if (file->kind == KR_FILE_MYSQL_TABLESPACE && !kr_mysql_seals_a_key(file))
+        return KR_OK;
+    KR_TRY(claim(file, dirs, &locked, err)); /* a running server's files may be half written */
     KR_TRY(kr_file_inspect(file, report, err));
     KR_TRY(refuse_damaged(file, report, err));
     if (report->need_count == 0)
@@ -72,11 +85,14 @@ static enum kr_status rekey(struct kr_file *file, struct kr_file_report *report,
 }
 
 enum kr_status kr_file_rekey(const char *path, const struct kr_file_run *run,
-                             struct kr_datadirs *dirs, bool dry_run, enum kr_rekey_result *ret,
-                             struct kr_error *err)
+                             const struct kr_rekey_dirs *dirs, bool dry_run,
+                             enum kr_rekey_result *ret, struct kr_error *err)
 {
     KR_FILE file = {.fd = -1};
     KR_FILE_REPORT report = {0};
+    *ret = KR_REKEY_LEFT;
+    if (kr_replacement_is_name(path) || kr_journal_is_name(path))
+        return KR_OK; /* left by a run that was killed */
     KR_TRY(kr_file_open(path, run, &file, err));
     return rekey(&file, &report, dirs, dry_run, ret, err);
 }

@@ -8,6 +8,12 @@
 #define P11K_FILES_REKEY_H
 
 #include "files/mariadb_datadir.h"
+#include "files/mysql_datadir.h"
+
+struct kr_rekey_dirs {
+    struct kr_datadirs *mariadb;
+    struct kr_mysql_datadirs *mysql;
+};
 
 enum kr_rekey_result {
     KR_REKEY_DONE,
@@ -18,7 +24,7 @@ enum kr_rekey_result {
 /* With `dry_run` everything is checked that can be before the work. KR_REFUSED (in use, not shut
  * down, a kind that cannot be), KR_INTEGRITY (damaged), KR_NOT_FOUND (no key), KR_IO. */
 KR_MUST_USE enum kr_status kr_file_rekey(const char *path, const struct kr_file_run *run,
-                                         struct kr_datadirs *dirs, bool dry_run,
+                                         const struct kr_rekey_dirs *dirs, bool dry_run,
                                          enum kr_rekey_result *ret, struct kr_error *err);
 
 #endif

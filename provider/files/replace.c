@@ -12,6 +12,8 @@
 
 #include "base/io.h"
 
+#define SUFFIX ".p11keyring"
+
 static enum kr_status fail(const char *what, const char *path, struct kr_error *err)
 {
     bool denied = errno == EACCES;
@@ -21,10 +23,16 @@ static enum kr_status fail(const char *what, const char *path, struct kr_error *
     return err->status;
 }
 
+bool kr_replacement_is_name(const char *path)
+{
+    size_t len = strlen(path), suffix_len = sizeof(SUFFIX) - 1;
+    return len > suffix_len && strcmp(path + len - suffix_len, SUFFIX) == 0;
+}
+
 static enum kr_status make(const struct kr_file *file, struct kr_replacement *replacement,
                            struct kr_error *err)
 {
-    if (asprintf(&replacement->beside, "%s.p11keyring", file->path) < 0) {
+    if (asprintf(&replacement->beside, "%s" SUFFIX, file->path) < 0) {
         replacement->beside = NULL;
         return kr_fail_memory(err);
     }

@@ -14,6 +14,9 @@ struct kr_replacement {
     char *beside;     /* the name while it is written */
 };
 
+/* Whether this is the name of one that a killed run may have left. */
+bool kr_replacement_is_name(const char *path);
+
 /* What an earlier, killed run left beside the file is removed. KR_IO. */
 KR_MUST_USE enum kr_status kr_replacement_open(const struct kr_file *file,
                                                struct kr_replacement *ret, struct kr_error *err);

@@ -14,8 +14,8 @@ enum { END, MASTER, PASSWORD, IV };
 
 static const uint8_t magic[MAGIC_BYTES] = {0xfd, 'b', 'i', 'n'};
 
-/* "MySQLReplicationKey_<uuid>_<n>": the server makes no other. */
-static bool names_a_key(const uint8_t *name, size_t len)
+/* The server makes no other. */
+bool kr_mysql_binlog_is_key(const uint8_t *name, size_t len)
 {
     static const char start[] = "MySQLReplicationKey_";
     const size_t uuid_at = sizeof(start) - 1, number_at = uuid_at + KR_MYSQL_UUID_CHARS + 1;
@@ -46,7 +46,7 @@ static bool take_field(const uint8_t *bytes, size_t *at, struct kr_mysql_binlog_
     if (len > KR_MYSQL_BINLOG_HEAD - *at)
         return false;
     const uint8_t *value = bytes + *at;
-    if (type == MASTER && !names_a_key(value, len))
+    if (type == MASTER && !kr_mysql_binlog_is_key(value, len))
         return false;
     memcpy(type == MASTER     ? (uint8_t *)head->master
            : type == PASSWORD ? head->sealed
@@ -113,4 +113,15 @@ bool kr_mysql_binlog_derive(const uint8_t password[KR_MYSQL_PASSWORD_BYTES],
     memcpy(ret->iv, hash + sizeof(ret->key), 8);
     kr_wipe(hash, sizeof(hash));
     return true;
+}
+
+bool kr_mysql_binlog_start(const struct kr_mysql_binlog_key *key, const uint8_t in[4],
+                           uint8_t ret[4])
+{
+    int done = 0;
+    EVP_CIPHER_CTX *evp = EVP_CIPHER_CTX_new();
+    bool opened = evp && EVP_DecryptInit_ex(evp, EVP_aes_256_ctr(), NULL, key->key, key->iv) &&
+                  EVP_DecryptUpdate(evp, ret, &done, in, 4) && done == 4;
+    EVP_CIPHER_CTX_free(evp);
+    return opened;
 }

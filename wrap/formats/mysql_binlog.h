@@ -37,6 +37,9 @@ const char *kr_mysql_binlog_parse(const uint8_t bytes[KR_MYSQL_BINLOG_HEAD],
 void kr_mysql_binlog_write(const struct kr_mysql_binlog_head *head,
                            uint8_t ret[KR_MYSQL_BINLOG_HEAD]);
 
+/* "MySQLReplicationKey_<uuid>_<n>". */
+bool kr_mysql_binlog_is_key(const uint8_t *name, size_t len);
+
 /* What the opened password gives; false when OpenSSL failed. */
 struct kr_mysql_binlog_key {
     uint8_t key[32];
@@ -44,5 +47,9 @@ struct kr_mysql_binlog_key {
 };
 bool kr_mysql_binlog_derive(const uint8_t password[KR_MYSQL_PASSWORD_BYTES],
                             struct kr_mysql_binlog_key *ret);
+
+/* Decrypts the first four bytes behind the head; false when OpenSSL failed. */
+bool kr_mysql_binlog_start(const struct kr_mysql_binlog_key *key, const uint8_t in[4],
+                           uint8_t ret[4]);
 
 #endif

@@ -11,6 +11,7 @@
 enum {
     BLOCK = KR_MYSQL_REDO_BLOCK,
     START_LSN_AT = 8,
+    CHECKPOINT_LSN_AT = 8, /* in blocks 1 and 3 */
     CREATOR_AT = 16,
     CREATOR_BYTES = 32,
     FLAGS_AT = 48,
@@ -51,6 +52,17 @@ static void check_head(const uint8_t *head, struct kr_mysql_redo *redo)
     }
 }
 
+static uint64_t newest_checkpoint(const uint8_t *head, const struct kr_mysql_redo *redo)
+{
+    uint64_t newest = 0;
+    for (int i = 1; i < 4; i += 2) {
+        uint64_t lsn = kr_get_number(head + (size_t)i * BLOCK + CHECKPOINT_LSN_AT, 8);
+        if (!redo->bad[i] && lsn > newest)
+            newest = lsn;
+    }
+    return newest;
+}
+
 bool kr_mysql_redo_parse(const uint8_t head[KR_MYSQL_REDO_HEAD], struct kr_mysql_redo *ret)
 {
     struct kr_mysql_redo redo = {.format = (uint32_t)kr_get_number(head, 4)};
@@ -66,6 +78,7 @@ bool kr_mysql_redo_parse(const uint8_t head[KR_MYSQL_REDO_HEAD], struct kr_mysql
     redo.full = redo.numbered && (kr_get_number(head + FLAGS_AT, 4) & FLAG_FULL);
     kr_mysql_info_parse(head + INFO_AT, &redo.info);
     check_head(head, &redo);
+    redo.checkpoint = newest_checkpoint(head, &redo);
     *ret = redo;
     return true;
 }
@@ -75,13 +88,18 @@ bool kr_mysql_redo_is_encrypted(const uint8_t block[KR_MYSQL_REDO_BLOCK])
     return block[LENGTH_AT] & BLOCK_ENCRYPTED;
 }
 
+size_t kr_mysql_redo_used(const uint8_t block[KR_MYSQL_REDO_BLOCK])
+{
+    return (size_t)kr_get_number(block + LENGTH_AT, 2) & 0x7fff;
+}
+
 void kr_mysql_redo_set_clear(uint8_t block[KR_MYSQL_REDO_BLOCK])
 {
     block[LENGTH_AT] &= (uint8_t)~BLOCK_ENCRYPTED;
 }
 
-/* Whether the block's number is the one that its place asks for. */
-static bool in_place(const struct kr_mysql_redo *redo, uint64_t index, const uint8_t *block)
+bool kr_mysql_redo_in_place(const struct kr_mysql_redo *redo, uint64_t index,
+                            const uint8_t block[KR_MYSQL_REDO_BLOCK])
 {
     uint64_t lsn_blocks = redo->start_lsn / BLOCK + (index - KR_MYSQL_REDO_HEAD / BLOCK);
     uint32_t number = (uint32_t)kr_get_number(block + NUMBER_AT, 4);
@@ -95,7 +113,7 @@ enum kr_mysql_redo_state kr_mysql_redo_check(const struct kr_mysql_redo *redo, u
         return redo->full ? KR_MYSQL_REDO_DAMAGED : KR_MYSQL_REDO_UNUSED;
     if (!crc_agrees(block))
         return KR_MYSQL_REDO_DAMAGED;
-    if (in_place(redo, index, block))
+    if (kr_mysql_redo_in_place(redo, index, block))
         return KR_MYSQL_REDO_SOUND;
     return redo->full ? KR_MYSQL_REDO_DAMAGED : KR_MYSQL_REDO_UNUSED;
 }

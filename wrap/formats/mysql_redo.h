@@ -28,15 +28,22 @@ enum {
 struct kr_mysql_redo {
     uint32_t format; /* 6 since 8.0.30 */
     uint64_t start_lsn;
-    char creator[33]; /* printable */
-    bool full;        /* the log goes on in the next file: every block of this one is in use */
-    bool numbered;    /* the blocks' numbers follow from the start LSN (format 6 and later) */
+    char creator[33];    /* printable */
+    bool full;           /* the log goes on in the next file: every block of this one is in use */
+    bool numbered;       /* the blocks' numbers follow from the start LSN (format 6 and later) */
+    uint64_t checkpoint; /* LSN of the newest checkpoint that this file knows; 0: none */
     struct kr_mysql_info info;
     bool bad[4]; /* blocks of the head that are damaged */
 };
 
 /* The first KR_MYSQL_REDO_HEAD bytes. False for what is no redo log of MySQL. */
 bool kr_mysql_redo_parse(const uint8_t head[KR_MYSQL_REDO_HEAD], struct kr_mysql_redo *ret);
+
+/* Whether block `index` of the file has the number that its place asks for: the log came so far. */
+bool kr_mysql_redo_in_place(const struct kr_mysql_redo *redo, uint64_t index,
+                            const uint8_t block[KR_MYSQL_REDO_BLOCK]);
+/* How many bytes of the block are in use, its head included. */
+size_t kr_mysql_redo_used(const uint8_t block[KR_MYSQL_REDO_BLOCK]);
 
 bool kr_mysql_redo_is_encrypted(const uint8_t block[KR_MYSQL_REDO_BLOCK]);
 /* Of a block whose data was decrypted: it is not encrypted any more. */

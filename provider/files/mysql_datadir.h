@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/*
+ * MySQL's data directories, as far as whoever changes files in them must know: that no server runs
+ * in one, nor starts while they are changed, and that the last one was shut down cleanly: then
+ * neither redo log nor doublewrite buffer has anything that the files lack.
+ */
+#ifndef P11K_FILES_MYSQL_DATADIR_H
+#define P11K_FILES_MYSQL_DATADIR_H
+
+#include "base/status.h"
+#include "files/file.h"
+
+struct kr_mysql_datadirs;
+
+KR_MUST_USE enum kr_status kr_mysql_datadirs_new(struct kr_mysql_datadirs **ret,
+                                                 struct kr_error *err);
+/* Lets servers start again. NULL is accepted. */
+void kr_mysql_datadirs_free(struct kr_mysql_datadirs *dirs);
+
+/* Keeps servers away from the data directory that this file is in, once for each directory. A file
+ * that is in none is a copy, and KR_OK. KR_REFUSED (in use, not shut down cleanly). Functions may
+ * be called from any thread. */
+KR_MUST_USE enum kr_status kr_mysql_datadirs_hold(struct kr_mysql_datadirs *dirs,
+                                                  const struct kr_file *file, struct kr_error *err);
+
+#endif

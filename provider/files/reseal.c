@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* Sealing the keys of files anew, by the kind of file. */
+#include "files/reseal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "files/journal.h"
+#include "files/mysql_reseal.h"
+#include "files/replace.h"
+#include "formats/mysql_binlog.h"
+#include "formats/mysql_info.h"
+
+#define INNODB_KEY "INNODBKey-"
+
+bool kr_reseal_parse_innodb(const char *name, char ret_uuid[37], uint32_t *ret_number)
+{
+    const size_t start = sizeof(INNODB_KEY) - 1, number_at = start + KR_MYSQL_UUID_CHARS + 1;
+    if (strlen(name) <= number_at || strncmp(name, INNODB_KEY, start) != 0 ||
+        !kr_mysql_is_uuid(name + start) || name[number_at - 1] != '-')
+        return false;
+    char *end;
+    unsigned long number = strtoul(name + number_at, &end, 10);
+    if (name[number_at] < '1' || name[number_at] > '9' || *end || number > UINT32_MAX)
+        return false;
+    memcpy(ret_uuid, name + start, KR_MYSQL_UUID_CHARS);
+    ret_uuid[KR_MYSQL_UUID_CHARS] = '\0';
+    *ret_number = (uint32_t)number;
+    return true;
+}
+
+bool kr_reseal_is_binlog_key(const char *name)
+{
+    return kr_mysql_binlog_is_key((const uint8_t *)name, strlen(name));
+}
+
+static kr_mysql_reseal function_of(enum kr_file_kind kind)
+{
+    switch (kind) {
+    case KR_FILE_MYSQL_TABLESPACE:
+        return kr_mysql_reseal_tablespace;
+    case KR_FILE_MYSQL_REDO:
+        return kr_mysql_reseal_redo;
+    case KR_FILE_MYSQL_BINLOG_ENCRYPTED:
+        return kr_mysql_reseal_binlog;
+    default:
+        return NULL;
+    }
+}
+
+/* A file is locked before it is read: what its head says stays true. */
+static enum kr_status reseal_file(const struct kr_file *seen, const struct kr_reseal *reseal,
+                                  kr_mysql_reseal function, enum kr_rekey_result *ret,
+                                  struct kr_error *err)
+{
+    KR_FD int writable = -1;
+    KR_FILE file = {.fd = -1};
+    KR_TRY(kr_mysql_datadirs_hold(reseal->datadirs, seen, err));
+    KR_TRY(kr_journal_lock(seen, &writable, err));
+    KR_TRY(kr_file_open(seen->path, seen->run, &file, err));
+    if (file.kind != seen->kind || file.st.st_ino != seen->st.st_ino)
+        return kr_fail(err, KR_REFUSED, "%s was changed meanwhile", seen->path);
+    return function(&file, writable, reseal, ret, err);
+}
+
+enum kr_status kr_file_reseal(const char *path, const struct kr_file_run *run,
+                              const struct kr_reseal *reseal, enum kr_rekey_result *ret,
+                              struct kr_error *err)
+{
+    KR_FILE seen = {.fd = -1};
+    *ret = KR_REKEY_LEFT;
+    if (kr_journal_is_name(path) || kr_replacement_is_name(path))
+        return KR_OK;
+    KR_TRY(kr_file_open(path, run, &seen, err));
+    kr_mysql_reseal function = function_of(seen.kind);
+    if (function && !kr_mysql_seals_a_key(&seen))
+        return KR_OK;
+    if (function)
+        return reseal_file(&seen, reseal, function, ret, err);
+    return KR_OK;
+}

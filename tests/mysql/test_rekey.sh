@@ -1,0 +1,206 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
+# rekey: a data directory gets new tablespace keys, or moves to another keyring, and its server goes
+# on; killed at any write it leaves files that are whole, and goes on when it is called again.
+# shellcheck source=tests/lib/mysql.sh
+source "$(dirname "$0")/../lib/mysql.sh"
+
+ROWS=${P11K_ROWS:-1500}
+MARKER=marker-$(random_hex 8)
+STEPS=${P11K_STEPS:-2}
+
+make_server() {
+    server_new r
+    server_keyring r
+    server_start r
+    sql r "SET PERSIST default_table_encryption = ON; SET PERSIST innodb_redo_log_encrypt = ON;
+        SET PERSIST innodb_undo_log_encrypt = ON; SET PERSIST binlog_encryption = ON;
+        ALTER TABLESPACE mysql ENCRYPTION='Y'"
+    load_table r one "$ROWS" "$MARKER"
+    load_table r packed "$ROWS" "$MARKER" "COMPRESSION='lz4'"
+    load_table r zipped "$ROWS" "$MARKER" "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8"
+    load_table r clear 10 "$MARKER" "ENCRYPTION='N'"
+    sql r "CREATE TABLESPACE general ADD DATAFILE 'general.ibd';
+        CREATE TABLE t.in_general TABLESPACE general AS SELECT * FROM t.one; FLUSH BINARY LOGS"
+    checksums r >"$WORK/r/sums"
+    sql r "SELECT @@server_uuid" >"$WORK/r/uuid"
+}
+
+digests() { (cd "$WORK/r/data" && sha256sum t/*.ibd general.ibd mysql.ibd binlog.0*); }
+
+# The exit code for what is refused.
+refused_while_in_use() {
+    make_server
+    fails_with 7 tool rekey "$WORK/r/data/t" >"$WORK/out" 2>&1
+    contains "$WORK/out" "a server runs in"
+    fails_with 7 tool rekey --header-only --innodb-key "INNODBKey-$(<"$WORK/r/uuid")-1" \
+        --binlog-key "MySQLReplicationKey_$(<"$WORK/r/uuid")_2" "$WORK/r/data/binlog.000002" \
+        >"$WORK/out"
+    same_checksums r "$WORK/r/sums"
+}
+
+refused_after_a_kill() {
+    sql r "UPDATE t.one SET n = n + 1"
+    server_kill r
+    digests >"$WORK/before"
+    fails_with 7 tool rekey "$WORK/r/data" >"$WORK/out" 2>&1
+    contains "$WORK/out" "was not shut down cleanly"
+    equal "$(<"$WORK/before")" "$(digests)" "files after a refusal"
+    server_start r
+    checksums r >"$WORK/r/sums"
+    server_stop r
+}
+
+a_dry_run_changes_nothing() {
+    digests >"$WORK/before"
+    tool rekey --dry-run "$WORK/r/data" >"$WORK/out"
+    contains "$WORK/out" "would rekey"
+    equal "$(<"$WORK/before")" "$(digests)" "files after a dry run"
+}
+
+# The sealed key of a file and the bytes of its page 3, which no new key leaves as they are.
+sealed() { dd if="$1" bs=1 skip=10433 count=64 status=none | sha256sum; }
+page3() { dd if="$1" bs=16384 skip=3 count=1 status=none | sha256sum; }
+
+new_keys_for_all_tablespaces() {
+    local file=$WORK/r/data/t/one.ibd seal page owner
+    seal=$(sealed "$file")
+    page=$(page3 "$file")
+    owner=$(stat -c "%U %a" "$file")
+    tool rekey --json "$WORK/r/data" >"$WORK/rekey.json"
+    equal 0 "$(jq .failed "$WORK/rekey.json")" "failures"
+    [[ $(jq .rekeyed "$WORK/rekey.json") -ge 7 ]] || die "hardly any file has a new key"
+    [[ $seal != "$(sealed "$file")" && $page != "$(page3 "$file")" ]] || die "the old key is there"
+    equal "$owner" "$(stat -c "%U %a" "$file")" "owner and mode"
+    equal "" "$(find "$WORK/r/data" -name '*p11keyring*')" "what was left behind"
+    equal ok "$(tool verify --json "$WORK/r/data/t" "$WORK/r/data/undo_001" "$WORK/r/data/mysql.ibd" |
+        jq -r '.files[].verdict' | sort -u)" "verdicts"
+}
+
+the_server_goes_on() {
+    server_start r
+    same_checksums r "$WORK/r/sums"
+    sql r "UPDATE t.one SET n = n + 1; INSERT INTO t.packed (n, txt) SELECT n, txt FROM t.packed;
+        ALTER INSTANCE ROTATE INNODB MASTER KEY; ALTER INSTANCE ROTATE BINLOG MASTER KEY"
+    checksums r >"$WORK/r/sums"
+    server_kill r
+    server_start r
+    same_checksums r "$WORK/r/sums"
+    server_stop r
+}
+
+# A second keyring on the same token, with master keys of its own, made by a server that uses it.
+make_other_keyring() {
+    local conf=$WORK/r.keyring/other.conf
+    sed "s|^name = .*|name = other|; s|/test.keystore|/other.keystore|; /^\[mysql\]/,\$d" \
+        "$WORK/r.keyring/p11keyring.conf" >"$conf"
+    own "$conf"
+    chmod 600 "$conf"
+    P11KEYRING_CONF=$conf
+    tool master create >/dev/null
+    server_new o
+    server_component o "$KIND"
+    server_start o
+    sql o "CREATE TABLE mysql.x (id INT) ENCRYPTION='Y'; SET PERSIST binlog_encryption = ON"
+    sql o "SELECT @@server_uuid" >"$WORK/o/uuid"
+    server_stop o
+    keyring_use r.keyring
+}
+
+moved_to_another_keyring() {
+    local innodb binlog page
+    make_other_keyring
+    innodb=INNODBKey-$(<"$WORK/o/uuid")-1
+    binlog=MySQLReplicationKey_$(<"$WORK/o/uuid")_1
+    page=$(page3 "$WORK/r/data/t/one.ibd")
+    rekey_headers() {
+        tool rekey --json --header-only --innodb-key "$innodb" --binlog-key "$binlog" \
+            --to-config "$WORK/r.keyring/other.conf" "$WORK/r/data" >"$WORK/rekey.json"
+    }
+    rekey_headers
+    equal 0 "$(jq .failed "$WORK/rekey.json")" "failures"
+    equal "$page" "$(page3 "$WORK/r/data/t/one.ibd")" "a page"
+    equal "$innodb
+$binlog" "$(tool inspect --json "$WORK/r/data" | jq -r '.files[].needs[].key' | sort -u)" "keys"
+    rekey_headers
+    equal 0 "$(jq .rekeyed "$WORK/rekey.json")" "files that were changed once more"
+    fails_with 1 tool verify "$WORK/r/data/t/one.ibd" >/dev/null
+    printf '{"config": "%s"}\n' "$WORK/r.keyring/other.conf" \
+        >"$WORK/r/plugins/component_keyring_pkcs11.cnf"
+    server_start r
+    same_checksums r "$WORK/r/sums"
+    sql r "SHOW BINLOG EVENTS IN 'binlog.000002'" >"$WORK/events"
+    [[ $(wc -l <"$WORK/events") -gt 2 ]] || die "the binary log has no events"
+    sql r "UPDATE t.one SET n = n + 1; CREATE TABLE t.more AS SELECT * FROM t.one;
+        ALTER INSTANCE ROTATE INNODB MASTER KEY; ALTER INSTANCE ROTATE BINLOG MASTER KEY"
+    checksums r >"$WORK/r/sums"
+    server_stop r
+    server_start r
+    same_checksums r "$WORK/r/sums"
+    server_stop r
+}
+
+# --- kills -----------------------------------------------------------------------------------------
+
+copy_files() {
+    rm -rf "$WORK/copy"
+    mkdir "$WORK/copy"
+    cp -p "$WORK/r/data/t"/{one,zipped}.ibd "$WORK/copy/"
+    own "$WORK/copy"
+}
+
+# Kills the tool where one of its threads makes such a call the Nth time; false when none did.
+killed_at() { # CALL N OPTION...
+    local rc=0
+    as_server strace -f -o /dev/null -e trace=/"$1" -e inject=/"$1":signal=KILL:when="$2" \
+        "$WORK/bin/p11keyring" rekey "${@:3}" "$WORK/copy" >/dev/null 2>&1 || rc=$?
+    ((rc == 137))
+}
+
+whole_after() { # WHEN
+    tool verify "$WORK/copy"/*.ibd >"$WORK/out" || die "$1: $(<"$WORK/out")"
+}
+
+# What a journal has may be in the file in part, until it is called again.
+whole_after_kills() { # OPTION...
+    local call n kills=0
+    for call in pwrite fsync rename unlink; do
+        for ((n = 1; n <= STEPS; n++)); do
+            copy_files
+            killed_at "$call" "$n" "$@" || break
+            kills=$((kills + 1))
+            ! grep -rqaF "$MARKER" "$WORK/copy" || die "a page is in the clear after a kill"
+            [[ -n $(find "$WORK/copy" -name '*-header') ]] || whole_after "killed at $call $n"
+            tool rekey "$@" "$WORK/copy" >/dev/null
+            equal "one.ibd zipped.ibd" "$(find "$WORK/copy" -type f -printf '%f\n' | sort |
+                paste -sd ' ')" "files after $call $n and the same again"
+            whole_after "killed at $call $n, and the same again"
+        done
+    done
+    ((kills >= 4)) || die "only $kills kills hit"
+    echo "$kills kills"
+}
+
+killed_while_it_encrypts() {
+    export P11KEYRING_CONF=$WORK/r.keyring/other.conf
+    whole_after_kills
+}
+
+killed_while_it_seals() {
+    export P11KEYRING_CONF=$WORK/r.keyring/other.conf
+    whole_after_kills --header-only --innodb-key "INNODBKey-$(<"$WORK/o/uuid")-1"
+}
+
+for KIND in $KINDS; do
+    check "$KIND: refused while a server runs" refused_while_in_use
+    check "$KIND: refused after a kill -9 of the server" refused_after_a_kill
+    check "$KIND: a dry run changes nothing" a_dry_run_changes_nothing
+    check "$KIND: every tablespace gets a new key" new_keys_for_all_tablespaces
+    check "$KIND: the server goes on with them" the_server_goes_on
+    check "$KIND: sealed by another keyring's keys, whose server goes on" moved_to_another_keyring
+    check "$KIND: killed at any write while pages are encrypted" killed_while_it_encrypts
+    check "$KIND: killed at any write while headers are sealed" killed_while_it_seals
+    servers_remove r o
+    rm -rf "$WORK/copy"
+done
+finish
