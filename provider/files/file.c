@@ -2,6 +2,7 @@
 /* Opening and reading files whose names and contents are not to be trusted. */
 #include "files/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -91,6 +92,37 @@ enum kr_status kr_file_read(const struct kr_file *file, uint64_t offset, void *r
         return kr_fail(err, KR_INTEGRITY, "%s ends at byte %llu, within what should be there",
                        file->path, (unsigned long long)offset + (unsigned long long)got);
     return KR_OK;
+}
+
+#define SYSTEM_NAME "ibdata"
+
+static bool is_system_name(const char *name)
+{
+    return strncmp(name, SYSTEM_NAME, sizeof(SYSTEM_NAME) - 1) == 0;
+}
+
+static uint64_t system_bytes_in(DIR *folder)
+{
+    const struct dirent *entry;
+    struct stat st;
+    uint64_t bytes = 0;
+    while ((entry = readdir(folder)))
+        if (is_system_name(entry->d_name) &&
+            fstatat(dirfd(folder), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+            bytes += (uint64_t)st.st_size;
+    return bytes;
+}
+
+uint64_t kr_file_system_bytes(const struct kr_file *file)
+{
+    size_t len = (size_t)(file->name - file->path);
+    char *path = len > 0 ? strndup(file->path, len) : strdup(".");
+    DIR *folder = path && is_system_name(file->name) ? opendir(path) : NULL;
+    uint64_t bytes = folder ? system_bytes_in(folder) : UINT64_MAX;
+    if (folder)
+        closedir(folder);
+    free(path);
+    return bytes;
 }
 
 bool kr_file_changed(const struct kr_file *file)

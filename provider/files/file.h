@@ -46,6 +46,10 @@ void kr_file_close(struct kr_file *file);
 KR_MUST_USE enum kr_status kr_file_read(const struct kr_file *file, uint64_t offset, void *ret,
                                         size_t len, struct kr_error *err);
 
+/* The bytes of a system tablespace, of whose files this is one: its size and that of the others
+ * beside it (ibdata1, ibdata2). UINT64_MAX when its name does not tell which those are. */
+uint64_t kr_file_system_bytes(const struct kr_file *file);
+
 /* Whether somebody wrote to the file since it was opened: what was read may be of two moments. */
 bool kr_file_changed(const struct kr_file *file);
 

@@ -20,11 +20,11 @@ static bool read_space(const struct kr_file *file, struct kr_mariadb_space *ret)
     return kr_mariadb_space_parse(file->head, file->head_len, ret);
 }
 
-/* Page 0 counts the pages of the tablespace, which the system's may have in several files. */
+/* Page 0 counts the pages of the tablespace, which the system's has in all its files. */
 static bool is_cut_off(const struct kr_file *file, const struct kr_mariadb_space *space)
 {
-    return space->space_id != 0 && !space->temporary &&
-           file->size / space->page_size < space->pages;
+    uint64_t bytes = space->space_id == 0 ? kr_file_system_bytes(file) : file->size;
+    return !space->temporary && bytes / space->page_size < space->pages;
 }
 
 /* --- inspect ---------------------------------------------------------------------------------- */

@@ -41,12 +41,13 @@ static void describe_progress(const struct kr_mysql_space *space, struct kr_file
                  space->progress_page);
 }
 
-/* The pages that the tablespace has by its own account. That of the system and of temporary
- * tablespaces is of all their files. */
+/* The pages that the tablespace lacks by its own account, which for the system's is of all its
+ * files. */
 static uint64_t missing_pages(const struct kr_file *file, const struct kr_mysql_space *space)
 {
-    uint64_t there = file->size / space->page_size;
-    if (space->space_id == 0 || space->temporary)
+    uint64_t bytes = space->space_id == 0 ? kr_file_system_bytes(file) : file->size;
+    uint64_t there = bytes / space->page_size;
+    if (space->temporary)
         return 0;
     return space->pages > there ? space->pages - there : 0;
 }
