@@ -21,7 +21,7 @@ server_of_size() { # NAME SIZE
         mkdir -p "$WORK/template-$2"
         own "$WORK/template-$2"
         as_server mariadb-install-db --no-defaults --force --datadir="$WORK/template-$2" \
-            --innodb-page-size="$2" --innodb-log-file-size=16M --skip-test-db \
+            --innodb-page-size="$2" --innodb-undo-tablespaces=2 --innodb-log-file-size=16M --skip-test-db \
             --auth-root-authentication-method=normal --skip-name-resolve >/dev/null
         TEMPLATE=$WORK/template-$2 P11K_TEMPLATE=$WORK/template-$2 server_new "$1"
     else
@@ -51,6 +51,7 @@ filled_server() { # NAME SIZE
     server_of_size "$1" "$2"
     server_keyring "$1" on
     server_options "$1" "innodb-page-size = $2"
+    [[ ! -e $(data "$1")/undo001 ]] || server_options "$1" "innodb-undo-tablespaces = 2"
     server_start "$1"
     tables "$1" full "$2"
     sql "$1" "SET GLOBAL innodb_checksum_algorithm = crc32"
@@ -103,6 +104,7 @@ inspect_says() { # NAME SIZE
     equal "13 1 yes" "$(row "$1" t/aes256_ctr.ibd '.needs[0] | "\(.key) \(.version) \(.here)"')"
     equal "1 1 yes" "$(row "$1" binlog.000001 '.needs[0] | "\(.key) \(.version) \(.here)"')"
     equal "1 1 yes" "$(row "$1" ib_logfile0 '.needs[0] | "\(.key) \(.version) \(.here)"')"
+    [[ $2 == 16k ]] || equal mariadb-tablespace "$(row "$1" undo001 .kind)"
     equal yes "$(row "$1" t/aria.MAD .encrypted)" "Aria's rows"
     equal yes "$(row "$1" t/aria_loose.MAI .encrypted)" "an index without transactions"
     row "$1" ib_logfile0 '.notes[]' >"$WORK/notes"
