@@ -7,6 +7,7 @@
 source "$(dirname "$0")/../lib/mariadb.sh"
 
 ROWS=${P11K_ROWS:-1500}
+LOG_SIZE=$((ROWS > 20000 ? 1024 : 16)) # the redo log is in its first lap: all of it can be checked
 PAGE_SIZES=${P11K_PAGE_SIZES:-"16k 4k"}
 BINLOG=$UNPACKED/mariadb-binlog
 CIPHERS="aes-cbc aes-ctr aes256-cbc aes256-ctr"
@@ -50,7 +51,7 @@ filled_server() { # NAME SIZE
     local cipher id=10
     server_of_size "$1" "$2"
     server_keyring "$1" on
-    server_options "$1" "innodb-page-size = $2"
+    server_options "$1" "innodb-page-size = $2" "innodb-log-file-size = ${LOG_SIZE}M"
     [[ ! -e $(data "$1")/undo001 ]] || server_options "$1" "innodb-undo-tablespaces = 2"
     server_start "$1"
     tables "$1" full "$2"
