@@ -71,6 +71,23 @@ verify_says_ok_of_nothing_unread() {
     equal "not verified" "$(json '.files[] | select(.kind == "keystore") | .verdict')" "verdict"
 }
 
+# What may not be read is told, and never taken for read.
+no_permission() {
+    mkdir "$WORK/closed" "$WORK/closed/folder"
+    printf '1;%s\n' "$(random_hex 16)" >"$WORK/closed/keys"
+    own "$WORK/closed" "$WORK/closed/folder" "$WORK/closed/keys"
+    chmod 0 "$WORK/closed/keys" "$WORK/closed/folder"
+    expect 3 inspect "$WORK/closed" --json
+    equal "cannot open $WORK/closed/keys: Permission denied" "$(json '.files[0].error')" "file"
+    equal "$WORK/closed/folder cannot open it: Permission denied" \
+        "$(json '.skipped[0] | "\(.path) \(.why)"')" "folder"
+    expect 1 verify "$WORK/closed"
+    contains "$OUT" "keys: not verified: cannot open"
+    expect 3 usage "$WORK/closed" --json --ignore-unknown
+    equal "2 false" "$(json '"\(.counts.silent_files) \(.complete)"')" "what could not be asked"
+    chmod 700 "$WORK/closed/folder"
+}
+
 decrypt_refuses() {
     local before
     before=$(find "$FILES" -printf '%p %s\n' | sort | sha256sum)
@@ -202,6 +219,7 @@ interrupted() {
 check "inspect tells what files are, and prints no key" inspect_tells_kinds
 check "inspect works without a keyring" inspect_without_a_keyring
 check "verify says ok of nothing that it did not read" verify_says_ok_of_nothing_unread
+check "files and folders without permission are told" no_permission
 check "decrypt refuses what it cannot do, and leaves nothing behind" decrypt_refuses
 check "a hundred thousand files in one folder" many_files
 # A backup of the keystore from before a rotation needs the old master key.
