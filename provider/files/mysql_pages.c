@@ -47,7 +47,7 @@ static enum kr_status count_chunk(struct kr_bulk_chunk *chunk, void *context, st
         kr_file_done(counting->file, len);
         if (len < chunk->page_size)
             continue;
-        enum kr_mysql_page_state state = kr_mysql_page_state(chunk->pages[i], len);
+        enum kr_mysql_page_state state = kr_mysql_page_state(chunk->src[i], len);
         units->total++;
         units->empty += state == KR_MYSQL_PAGE_EMPTY;
         units->encrypted +=
@@ -65,6 +65,7 @@ enum kr_status kr_mysql_pages_count(const struct kr_file *file, const struct kr_
     struct counting counting = {.file = file};
     struct kr_bulk_result result;
     struct kr_bulk bulk = bulk_of(file, space);
+    bulk.map = true;
     bulk.work = count_chunk;
     bulk.context = &counting;
     KR_TRY(kr_bulk_run(&bulk, &result, err));
@@ -144,12 +145,20 @@ struct batch {
     bool encrypted[BATCH], failed[BATCH];
 };
 
+/* Where a page is decrypted to: to its place in what is written, or, where nothing is, to the same
+ * few pages again and again, which stay in the nearest cache. */
+static uint8_t *clear_page(const struct checking *checking, const struct kr_bulk_chunk *chunk,
+                           unsigned first, unsigned i)
+{
+    return chunk->pages[checking->job->out >= 0 ? first + i : i];
+}
+
 static enum kr_status plan(const struct checking *checking, const struct kr_bulk_chunk *chunk,
                            unsigned first, unsigned count, struct batch *batch,
                            struct kr_error *err)
 {
     for (unsigned i = 0; i < count; i++) {
-        uint8_t *page = chunk->pages[first + i];
+        const uint8_t *page = chunk->src[first + i];
         uint64_t number = chunk->first + first + i;
         const char *why = NULL;
         if (page_len(chunk, first + i) < chunk->page_size)
@@ -166,7 +175,8 @@ static enum kr_status plan(const struct checking *checking, const struct kr_bulk
         if (why)
             KR_TRY(damaged(checking, number, why, err));
         else if (batch->encrypted[i])
-            batch->jobs[batch->count++] = (struct kr_mysql_page){.src = page, .dst = page};
+            batch->jobs[batch->count++] =
+                (struct kr_mysql_page){.src = page, .dst = clear_page(checking, chunk, first, i)};
     }
     return KR_OK;
 }
@@ -210,8 +220,10 @@ static enum kr_status check_batch(struct checking *checking, struct kr_bulk_chun
                                             .zip = space->zip,
                                             .room = worker->room};
         if (!batch.failed[i])
-            KR_TRY(check_page(checking, chunk->pages[first + i], batch.encrypted[i], &place, sums,
-                              err));
+            KR_TRY(check_page(checking,
+                              batch.encrypted[i] ? clear_page(checking, chunk, first, i)
+                                                 : chunk->src[first + i],
+                              batch.encrypted[i], &place, sums, err));
     }
     if (batch.count > 0 && worker->fresh &&
         kr_mysql_pages_encrypt(worker->fresh, batch.jobs, batch.count, chunk->page_size) != KR_OK)
@@ -246,6 +258,7 @@ enum kr_status kr_mysql_pages_run(const struct kr_file *file, const struct kr_my
     struct kr_bulk_result result;
     struct kr_bulk bulk = bulk_of(file, job->space);
     bulk.out = job->out;
+    bulk.map = job->out < 0;
     bulk.out_name = "the output";
     bulk.work = check_chunk;
     bulk.context = &checking;
