@@ -95,7 +95,9 @@ static void print_counts(const json_t *counts)
     cli_size_text((uint64_t)number(counts, "bytes"), size);
     printf("%lld files, %s\n", number(counts, "files"), size);
     json_object_foreach(json_object_get(counts, "kinds"), kind, value)
+    {
         printf("%7lld  %s\n", (long long)json_integer_value(value), kind);
+    }
     printf("encrypted: %lld yes, %lld partly, %lld no, %lld not known\n", number(encrypted, "yes"),
            number(encrypted, "partly"), number(encrypted, "no"), number(encrypted, "unknown"));
 }
@@ -148,7 +150,9 @@ static void print_notes(const json_t *row)
     if (json_is_string(progress))
         printf("%s: %s\n", path, json_string_value(progress));
     json_array_foreach(json_object_get(row, "notes"), i, note)
+    {
         printf("%s: %s\n", path, json_string_value(note));
+    }
 }
 
 /* What is no file of a server would bury the rest. */

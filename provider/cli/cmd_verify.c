@@ -143,8 +143,11 @@ static void print_damages(const json_t *row)
     json_t *damage;
     size_t i;
 
-    json_array_foreach(damages, i, damage) printf("    %s %lld: %s\n", text(row, "unit"),
-                                                  number(damage, "number"), text(damage, "why"));
+    json_array_foreach(damages, i, damage)
+    {
+        printf("    %s %lld: %s\n", text(row, "unit"), number(damage, "number"),
+               text(damage, "why"));
+    }
     if ((long long)json_array_size(damages) < number(row, "damaged"))
         printf("    and %lld more\n", number(row, "damaged") - (long long)json_array_size(damages));
 }

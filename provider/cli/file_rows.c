@@ -209,8 +209,10 @@ void cli_print_skipped(const json_t *result)
     size_t i;
 
     json_array_foreach(json_object_get(result, "skipped"), i, skip)
+    {
         printf("%s: not looked at: %s\n", json_string_value(json_object_get(skip, "path")),
                json_string_value(json_object_get(skip, "why")));
+    }
 }
 
 void cli_size_text(uint64_t bytes, char ret[CLI_SIZE_TEXT])
