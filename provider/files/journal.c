@@ -157,25 +157,33 @@ static enum kr_status refuse_in_use(const char *path, struct kr_error *err)
     return err->status;
 }
 
-/* A lease on a file for reading is not to be had while anybody has it open for writing. Some file
- * systems have no leases; there only the lock tells. */
-enum kr_status kr_journal_lock(const struct kr_file *file, int *ret, struct kr_error *err)
+static enum kr_status take_lock(const struct kr_file *file, int fd, struct kr_error *err)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     struct stat st;
-    if (fcntl(file->fd, F_SETLEASE, F_RDLCK) == 0)
-        (void)fcntl(file->fd, F_SETLEASE, F_UNLCK);
-    else if (errno == EAGAIN)
-        return refuse_in_use(file->path, err);
-    KR_FD int fd = open(file->path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) != 0)
         return fail(file->path, "open for writing", err);
     if (st.st_ino != file->st.st_ino || st.st_dev != file->st.st_dev)
         return refuse_in_use(file->path, err);
-    if (fcntl(fd, F_OFD_SETLK, &lock) != 0)
-        return errno == EAGAIN || errno == EACCES ? refuse_in_use(file->path, err)
-                                                  : fail(file->path, "lock", err);
-    *ret = fd;
-    fd = -1;
-    return KR_OK;
+    if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+        return KR_OK;
+    return errno == EAGAIN || errno == EACCES ? refuse_in_use(file->path, err)
+                                              : fail(file->path, "lock", err);
+}
+
+/* A lease on a file for reading is not to be had while anybody has it open for writing. Some file
+ * systems have no leases; there only the lock tells. */
+enum kr_status kr_journal_lock(const struct kr_file *file, int *ret, struct kr_error *err)
+{
+    if (fcntl(file->fd, F_SETLEASE, F_RDLCK) == 0)
+        (void)fcntl(file->fd, F_SETLEASE, F_UNLCK);
+    else if (errno == EAGAIN)
+        return refuse_in_use(file->path, err);
+    int fd = open(file->path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    enum kr_status status = take_lock(file, fd, err);
+    if (status == KR_OK)
+        *ret = fd;
+    else
+        kr_fd_cleanup(&fd);
+    return status;
 }

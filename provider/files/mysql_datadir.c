@@ -150,22 +150,30 @@ static enum kr_status check_clean(const char *dir, int system, const struct kr_f
 /* --- locked? -------------------------------------------------------------------------------------
  */
 
+static enum kr_status take_lock(const char *dir, const char *system, int fd, struct kr_error *err)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fd < 0)
+        return kr_fail(err, KR_IO, "cannot open %s for writing: %s", system, strerror(errno));
+    if (fcntl(fd, F_OFD_SETLK, &whole) == 0)
+        return KR_OK;
+    kr_fail(err, KR_REFUSED, "a server runs in %s", dir);
+    kr_hint(err, "stop it first, or work on a copy of its files");
+    return err->status;
+}
+
 static enum kr_status lock(const char *dir, const char *system, const struct kr_file_run *run,
                            int *ret, struct kr_error *err)
 {
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    KR_FD int fd = open(system, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return kr_fail(err, KR_IO, "cannot open %s for writing: %s", system, strerror(errno));
-    if (fcntl(fd, F_OFD_SETLK, &whole) != 0) {
-        kr_fail(err, KR_REFUSED, "a server runs in %s", dir);
-        kr_hint(err, "stop it first, or work on a copy of its files");
-        return err->status;
-    }
-    KR_TRY(check_clean(dir, fd, run, err));
-    *ret = fd;
-    fd = -1;
-    return KR_OK;
+    int fd = open(system, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    enum kr_status status = take_lock(dir, system, fd, err);
+    if (status == KR_OK)
+        status = check_clean(dir, fd, run, err);
+    if (status == KR_OK)
+        *ret = fd;
+    else
+        kr_fd_cleanup(&fd);
+    return status;
 }
 
 static bool is_held(const struct kr_mysql_datadirs *dirs, const char *dir)

@@ -199,7 +199,7 @@ static enum kr_status rekey(struct kr_file *file, const struct kr_file_report *r
 {
     struct kr_mysql_space space;
     const uint8_t *key = NULL;
-    KR_SECRET uint8_t *secrets = kr_secret_alloc(2 * KR_MYSQL_SEALED_BYTES);
+    KR_SECRET uint8_t *secrets = kr_secret_alloc((size_t)2 * KR_MYSQL_SEALED_BYTES);
     (void)report;
     if (!secrets)
         return kr_fail_secret(err);
