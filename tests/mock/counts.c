@@ -3,10 +3,8 @@
  * a file that all processes map, and stay with this one when there is none. */
 #include "mock.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +13,14 @@
 
 enum { PROCESSES_MAX = 64, SLOTS_MAX = 64 };
 
+/* proc(5): between a process's state and its start time. */
+#define SKIP_6 " %*s %*s %*s %*s %*s %*s"
+#define SKIP_18 SKIP_6 SKIP_6 SKIP_6
+
 struct shared {
     struct mock_count counts[INDEX_COUNT];
     struct {
-        int64_t pid;
+        uint64_t process; /* see identify() */
         uint64_t slot, open;
     } sessions[PROCESSES_MAX];
     struct {
@@ -109,23 +111,55 @@ void mock_leave(void)
 
 /* --- sessions --------------------------------------------------------------------------------- */
 
-static bool lives(int64_t pid)
+/* A process by its number and the clock tick of its start, since numbers come again; 0: it ended. */
+static uint64_t identify(pid_t pid)
 {
-    return pid != 0 && (kill((pid_t)pid, 0) == 0 || errno != ESRCH);
+    char path[32], text[512] = "";
+    unsigned long long start = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return 0;
+    size_t len = fread(text, 1, sizeof(text) - 1, file);
+    fclose(file);
+    text[len] = '\0';
+    const char *name_end = strrchr(text, ')'); /* the name may hold anything */
+    if (!name_end || sscanf(name_end + 1, " %*c" SKIP_18 " %llu", &start) != 1)
+        return 0;
+    return start << 32 | (uint32_t)pid;
+}
+
+static bool lives(uint64_t process)
+{
+    return process != 0 && identify((pid_t)(uint32_t)process) == process;
+}
+
+static uint64_t myself(void)
+{
+    static uint64_t me;
+
+    if ((pid_t)(uint32_t)me != getpid())
+        me = identify(getpid());
+    if (me == 0) {
+        fprintf(stderr, "mock: /proc is not mounted\n");
+        abort();
+    }
+    return me;
 }
 
 /* The record of this process and slot, in the place of a process that has ended if it is new. */
 static uint64_t *my_sessions(struct shared *s, CK_SLOT_ID slot)
 {
-    int64_t me = getpid();
+    const uint64_t me = myself();
 
     for (int i = 0; i < PROCESSES_MAX; i++)
-        if (s->sessions[i].pid == me && s->sessions[i].slot == slot)
+        if (s->sessions[i].process == me && s->sessions[i].slot == slot)
             return &s->sessions[i].open;
     for (int i = 0; i < PROCESSES_MAX; i++) {
-        int64_t old = s->sessions[i].pid;
+        uint64_t old = s->sessions[i].process;
 
-        if (lives(old) || !__atomic_compare_exchange_n(&s->sessions[i].pid, &old, me, false,
+        if (lives(old) || !__atomic_compare_exchange_n(&s->sessions[i].process, &old, me, false,
                                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED))
             continue;
         s->sessions[i].slot = slot;
@@ -141,7 +175,7 @@ static unsigned long sum_sessions(const struct shared *s, CK_SLOT_ID slot)
     unsigned long sum = 0;
 
     for (int i = 0; i < PROCESSES_MAX; i++)
-        if (s->sessions[i].open && lives(s->sessions[i].pid) &&
+        if (s->sessions[i].open && lives(s->sessions[i].process) &&
             (slot == MOCK_NO_SLOT || s->sessions[i].slot == slot))
             sum += __atomic_load_n(&s->sessions[i].open, __ATOMIC_RELAXED);
     return sum;

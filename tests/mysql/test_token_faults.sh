@@ -95,7 +95,9 @@ pulled_out() {
     same_checksums f "$WORK/sums"
 }
 
+# A second after it last asked the token, a connection waits for it again before it makes a file.
 short_hang() {
+    sleep 1.5
     token_hangs
     background sql f "CREATE TABLE t.y (id INT) ENCRYPTION='Y'"
     sleep 0.5
