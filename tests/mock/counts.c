@@ -111,7 +111,8 @@ void mock_leave(void)
 
 /* --- sessions --------------------------------------------------------------------------------- */
 
-/* A process by its number and the clock tick of its start, since numbers come again; 0: it ended. */
+/* A process by its number and the clock tick of its start, since numbers come again; 0: it ended.
+ */
 static uint64_t identify(pid_t pid)
 {
     char path[32], text[512] = "";
