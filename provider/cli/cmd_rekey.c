@@ -20,6 +20,7 @@ static const char *const result_names[] = {
 struct rekeyed {
     json_t *row;
     enum kr_rekey_result result;
+    bool wanted;         /* found right, and to be written */
     struct kr_error why; /* status KR_OK: it went well */
 };
 
@@ -28,6 +29,11 @@ struct rekeying {
     struct kr_audit *audit;
     struct kr_rekey_dirs dirs;
     const struct kr_reseal *reseal; /* NULL: pages are encrypted anew */
+    enum {
+        CHECK_AND_WRITE,
+        CHECK,
+        WRITE
+    } part; /* headers: all are checked before one is written */
     struct rekeyed *files;
 };
 
@@ -43,21 +49,45 @@ static enum kr_status rekey_file(const struct rekeying *all, const char *path,
     return kr_file_reseal(path, run, &reseal, ret, err);
 }
 
+/* Completes what a kill left, and checks everything that can be before the work. */
+static enum kr_status check_file(const struct rekeying *all, const char *path,
+                                 const struct kr_file_run *run, enum kr_rekey_result *ret,
+                                 struct kr_error *err)
+{
+    *ret = KR_REKEY_DONE;
+    if (cli_flag(all->cli, OPT_DRY_RUN) && kr_journal_is_pending(path))
+        return KR_OK; /* half of its header may be another one */
+    if (!cli_flag(all->cli, OPT_DRY_RUN))
+        KR_TRY(kr_file_rekey_recover(path, run, &all->dirs, err));
+    return rekey_file(all, path, run, true, ret, err);
+}
+
 static enum kr_status rekey_audited(const struct rekeying *all, const char *path,
                                     const struct kr_file_run *run, enum kr_rekey_result *ret,
                                     struct kr_error *err)
 {
     const struct kr_audit_event event = {.name = "file-rekey", .detail = path};
 
-    if (!cli_flag(all->cli, OPT_DRY_RUN))
-        KR_TRY(kr_journal_recover(path, err));
-    KR_TRY(rekey_file(all, path, run, true, ret, err));
-    if (*ret != KR_REKEY_DONE || cli_flag(all->cli, OPT_DRY_RUN))
-        return KR_OK;
     KR_TRY(kr_audit_begin(all->audit, &event, err));
     enum kr_status status = rekey_file(all, path, run, false, ret, err);
     kr_audit_end(all->audit, &event, status == KR_OK ? NULL : err);
     return status;
+}
+
+/* What is wanted of a file is not done before it is. */
+static enum kr_status work_on(const struct rekeying *all, const char *path,
+                              const struct kr_file_run *run, struct rekeyed *file,
+                              struct kr_error *err)
+{
+    if (all->part != WRITE)
+        KR_TRY(check_file(all, path, run, &file->result, err));
+    if (cli_flag(all->cli, OPT_DRY_RUN))
+        return KR_OK;
+    file->wanted |= file->result == KR_REKEY_DONE;
+    if (file->wanted && all->part == CHECK)
+        file->result = KR_REKEY_LEFT;
+    return file->wanted && all->part != CHECK ? rekey_audited(all, path, run, &file->result, err)
+                                              : KR_OK;
 }
 
 static enum kr_status rekey_one(const char *path, size_t index, const struct kr_file_run *run,
@@ -67,9 +97,12 @@ static enum kr_status rekey_one(const char *path, size_t index, const struct kr_
     struct rekeyed *file = &all->files[index];
     struct kr_error why = KR_ERROR_INIT;
 
-    if (rekey_audited(all, path, run, &file->result, &why) != KR_OK)
+    if (all->part == WRITE && !file->wanted)
+        return KR_OK;
+    if (work_on(all, path, run, file, &why) != KR_OK)
         file->why = why;
     bool ok = file->why.status == KR_OK;
+    json_decref(file->row);
     file->row = json_pack("{s:o, s:s, s:o, s:o}", "path", cli_text(path), "result",
                           ok ? result_names[file->result] : "failed", "error",
                           cli_text(ok ? NULL : why.text), "hint",
@@ -171,7 +204,13 @@ static enum kr_status run_all(struct cli_files *files, struct rekeying *all, str
         return kr_fail_memory(err);
     KR_TRY(kr_datadirs_new(&all->dirs.mariadb, err));
     KR_TRY(kr_mysql_datadirs_new(&all->dirs.mysql, err));
+    all->part = all->reseal ? CHECK : CHECK_AND_WRITE;
     enum kr_status status = cli_files_run(files, rekey_one, all, err);
+    const struct totals seen = add_up(all, files->walk.count);
+    if (status == KR_OK && all->part == CHECK && !files->interrupted && seen.failed == 0) {
+        all->part = WRITE;
+        status = cli_files_run(files, rekey_one, all, err);
+    }
     return status == KR_OK ? finish(files, all, err) : status;
 }
 

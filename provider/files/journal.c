@@ -1,29 +1,99 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* Changing a few bytes of a file in one step. */
+/*
+ * A journal: "p11k-rekey-v1\0\0\0" | offset, 8 | length, 8 | the bytes before | the bytes after |
+ * SHA-256 of all that. Numbers big-endian.
+ */
 #include "files/journal.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/io.h"
-#include "hwaccel/crc32c.h"
+#include "files/output.h"
+
+enum { MAGIC_BYTES = 16, OFFSET_AT = 16, LENGTH_AT = 24, BYTES_AT = 32, HASH_BYTES = 32 };
+enum { SECTOR = 512, JOURNAL_MAX = BYTES_AT + 2 * KR_JOURNAL_BYTES_MAX + HASH_BYTES };
 
 #define JOURNAL_SUFFIX ".p11keyring-header"
-#define JOURNAL_MAGIC "P11KHDR1"
-enum { MAGIC_BYTES = 8, OFFSET_AT = 8, BYTES_AT = 16, CRC_BYTES = 4, JOURNAL_MAX = 128 * 1024 };
 
-static enum kr_status fail(const char *path, const char *what, struct kr_error *err)
+static const char magic[MAGIC_BYTES] = "p11k-rekey-v1";
+
+/* Bytes of a file that become others. */
+struct patch {
+    uint64_t offset;
+    size_t len;
+    const uint8_t *before, *after;
+};
+
+static enum kr_status fail_io(const char *path, const char *what, struct kr_error *err)
 {
     return kr_fail(err, KR_IO, "cannot %s %s: %s", what, path, strerror(errno));
 }
 
-/* NULL when out of memory. */
+/* --- the file ----------------------------------------------------------------------------------
+ */
+
+/* False with errno; at the end of the file, EIO. */
+static bool read_all(int fd, uint8_t *bytes, size_t len, uint64_t offset)
+{
+    size_t done = 0;
+    while (done < len) {
+        ssize_t got = pread(fd, bytes + done, len - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got == 0)
+            errno = EIO;
+        if (got <= 0)
+            return false;
+        done += (size_t)got;
+    }
+    return true;
+}
+
+static bool write_all(int fd, const uint8_t *bytes, size_t len, uint64_t offset)
+{
+    size_t done = 0;
+    while (done < len) {
+        ssize_t put = pwrite(fd, bytes + done, len - done, (off_t)(offset + done));
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0)
+            return false;
+        done += (size_t)put;
+    }
+    return true;
+}
+
+/* What was written is read back; from the disk, where the system drops its copy when told. */
+static enum kr_status write_back(const char *path, int fd, const struct patch *patch,
+                                 struct kr_error *err)
+{
+    uint8_t *seen = malloc(patch->len);
+    if (!seen)
+        return kr_fail_memory(err);
+    enum kr_status status = KR_OK;
+    if (!write_all(fd, patch->after, patch->len, patch->offset) || fsync(fd) != 0)
+        status = fail_io(path, "write", err);
+    (void)posix_fadvise(fd, (off_t)patch->offset, (off_t)patch->len, POSIX_FADV_DONTNEED);
+    if (status == KR_OK && !read_all(fd, seen, patch->len, patch->offset))
+        status = fail_io(path, "read", err);
+    if (status == KR_OK && memcmp(seen, patch->after, patch->len) != 0)
+        status = kr_fail(err, KR_INTEGRITY, "%s does not read back as it was written", path);
+    free(seen);
+    return status;
+}
+
+/* --- the journal -------------------------------------------------------------------------------
+ */
+
+/* Malloc'ed; NULL without memory. */
 static char *journal_of(const char *path)
 {
     char *ret = NULL;
@@ -36,113 +106,188 @@ bool kr_journal_is_name(const char *name)
     return len > suffix_len && strcmp(name + len - suffix_len, JOURNAL_SUFFIX) == 0;
 }
 
-static enum kr_status sync_folder(const char *path, struct kr_error *err)
+static bool digest(const uint8_t *bytes, size_t len, uint8_t ret[HASH_BYTES])
 {
-    char *copy = strdup(path);
-    if (!copy)
+    return EVP_Digest(bytes, len, ret, NULL, EVP_sha256(), NULL) == 1;
+}
+
+static size_t journal_len(const struct patch *patch)
+{
+    return BYTES_AT + 2 * patch->len + HASH_BYTES;
+}
+
+static bool encode(const struct patch *patch, uint8_t *ret)
+{
+    size_t used = journal_len(patch) - HASH_BYTES;
+    memcpy(ret, magic, MAGIC_BYTES);
+    kr_put_number(ret + OFFSET_AT, patch->offset, 8);
+    kr_put_number(ret + LENGTH_AT, patch->len, 8);
+    memcpy(ret + BYTES_AT, patch->before, patch->len);
+    memcpy(ret + BYTES_AT + patch->len, patch->after, patch->len);
+    return digest(ret, used, ret + used);
+}
+
+static enum kr_status write_journal(const char *journal, const struct patch *patch,
+                                    struct kr_error *err)
+{
+    KR_OUTPUT output = {.fd = -1, .folder = -1};
+    KR_TRY(kr_output_open(journal, &output, err));
+    size_t len = journal_len(patch);
+    uint8_t *bytes = malloc(len);
+    if (!bytes)
         return kr_fail_memory(err);
-    KR_FD int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool synced = fd >= 0 && fsync(fd) == 0;
-    free(copy);
-    return synced ? KR_OK : fail(path, "write the folder of", err);
+    enum kr_status status = KR_OK;
+    if (!encode(patch, bytes))
+        status = kr_fail(err, KR_INTERNAL, "OpenSSL failed to hash");
+    else if (!write_all(output.fd, bytes, len, 0))
+        status = fail_io(journal, "write", err);
+    free(bytes);
+    return status == KR_OK ? kr_output_commit(&output, err) : status;
 }
 
-/* --- bytes by a journal --------------------------------------------------------------------------
- */
-
-static bool write_at(int fd, uint64_t offset, const uint8_t *bytes, size_t len)
+/* Durably: a journal that came back after the next change of the file would be in its way. */
+static enum kr_status remove_journal(const char *journal, struct kr_error *err)
 {
-    while (len > 0) {
-        ssize_t done = pwrite(fd, bytes, len, (off_t)offset);
-        if (done < 0 && errno != EINTR)
-            return false;
-        if (done > 0) {
-            bytes += done;
-            offset += (uint64_t)done;
-            len -= (size_t)done;
-        }
-    }
-    return true;
+    const char *slash = strrchr(journal, '/');
+    char *folder = slash ? strndup(journal, (size_t)(slash - journal + 1)) : strdup(".");
+    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    bool removed = fd >= 0 && unlink(journal) == 0 && fsync(fd) == 0;
+    enum kr_status status = removed ? KR_OK : fail_io(journal, "remove", err);
+    if (fd >= 0)
+        close(fd);
+    free(folder);
+    return status;
 }
 
-static enum kr_status write_journal(const char *journal, uint64_t offset, const uint8_t *bytes,
-                                    size_t len, struct kr_error *err)
+static enum kr_status fail_journal(const char *journal, struct kr_error *err)
 {
-    size_t size = BYTES_AT + len + CRC_BYTES;
-    uint8_t *record = malloc(size);
-    KR_FD int fd = open(journal, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (!record)
-        return kr_fail_memory(err);
-    memcpy(record, JOURNAL_MAGIC, MAGIC_BYTES);
-    kr_put_number(record + OFFSET_AT, offset, 8);
-    memcpy(record + BYTES_AT, bytes, len);
-    kr_put_number(record + BYTES_AT + len, kr_crc32c(0, record, BYTES_AT + len), CRC_BYTES);
-    bool written = fd >= 0 && write_at(fd, 0, record, size) && fsync(fd) == 0;
-    free(record);
-    return written ? sync_folder(journal, err) : fail(journal, "write", err);
+    kr_fail(err, KR_INTEGRITY, "%s is not a whole journal", journal);
+    kr_hint(err, "it was damaged after it was written: restore the file beside it from a backup");
+    return err->status;
 }
 
-static enum kr_status apply(const char *path, int fd, uint64_t offset, const uint8_t *bytes,
-                            size_t len, struct kr_error *err)
+static enum kr_status decode(const char *journal, const uint8_t *bytes, size_t len,
+                             struct patch *ret, struct kr_error *err)
 {
-    if (!write_at(fd, offset, bytes, len) || fsync(fd) != 0)
-        return fail(path, "write to", err);
+    uint8_t hash[HASH_BYTES];
+    if (len < BYTES_AT + HASH_BYTES || memcmp(bytes, magic, MAGIC_BYTES) != 0 ||
+        !digest(bytes, len - HASH_BYTES, hash) ||
+        memcmp(hash, bytes + len - HASH_BYTES, HASH_BYTES) != 0)
+        return fail_journal(journal, err);
+    size_t each = (len - BYTES_AT - HASH_BYTES) / 2;
+    if (each == 0 || kr_get_number(bytes + LENGTH_AT, 8) != each)
+        return fail_journal(journal, err);
+    *ret = (struct patch){.offset = kr_get_number(bytes + OFFSET_AT, 8),
+                          .len = each,
+                          .before = bytes + BYTES_AT,
+                          .after = bytes + BYTES_AT + each};
     return KR_OK;
 }
 
-static enum kr_status drop(const char *journal, struct kr_error *err)
+/* `bytes` has room for JOURNAL_MAX and one more. */
+static enum kr_status read_journal(const char *journal, uint8_t *bytes, struct patch *ret,
+                                   struct kr_error *err)
 {
-    if (unlink(journal) != 0 && errno != ENOENT)
-        return fail(journal, "remove", err);
-    return sync_folder(journal, err);
+    struct stat st;
+    KR_FD int fd = open(journal, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st) != 0)
+        return fail_io(journal, "open", err);
+    if (!S_ISREG(st.st_mode))
+        return fail_journal(journal, err);
+    ssize_t len = kr_read_full(fd, bytes, JOURNAL_MAX + 1);
+    if (len < 0)
+        return fail_io(journal, "read", err);
+    return len > JOURNAL_MAX ? fail_journal(journal, err)
+                             : decode(journal, bytes, (size_t)len, ret, err);
 }
 
-enum kr_status kr_journal_write(const char *path, int fd, uint64_t offset, const uint8_t *bytes,
-                                size_t len, struct kr_error *err)
+/* --- all of it ---------------------------------------------------------------------------------
+ */
+
+static enum kr_status write_by(const char *path, const char *journal, int fd,
+                               const struct patch *patch, struct kr_error *err)
 {
+    uint8_t seen[SECTOR];
+    for (size_t at = 0; at < patch->len; at += SECTOR) {
+        size_t len = patch->len - at < SECTOR ? patch->len - at : SECTOR;
+        if (!read_all(fd, seen, len, patch->offset + at))
+            return fail_io(path, "read", err);
+        if (memcmp(seen, patch->before + at, len) != 0)
+            return kr_fail(err, KR_REFUSED, "somebody wrote to %s meanwhile", path);
+    }
+    KR_TRY(write_journal(journal, patch, err));
+    KR_TRY(write_back(path, fd, patch, err));
+    return remove_journal(journal, err);
+}
+
+enum kr_status kr_journal_write(const char *path, int fd, uint64_t offset, const uint8_t *before,
+                                const uint8_t *after, size_t len, struct kr_error *err)
+{
+    const struct patch patch = {.offset = offset, .len = len, .before = before, .after = after};
     char *journal = journal_of(path);
-    if (!journal)
-        return kr_fail_memory(err);
-    enum kr_status status = write_journal(journal, offset, bytes, len, err);
+    enum kr_status status = journal ? KR_OK : kr_fail_memory(err);
+    if (status == KR_OK && len > KR_JOURNAL_BYTES_MAX)
+        status = kr_fail(err, KR_INTERNAL, "a change of %zu bytes at once", len);
     if (status == KR_OK)
-        status = apply(path, fd, offset, bytes, len, err);
-    if (status == KR_OK)
-        status = drop(journal, err);
+        status = write_by(path, journal, fd, &patch, err);
     free(journal);
     return status;
 }
 
-/* A journal that is not whole was never acted on: the file is as it was. */
-static enum kr_status replay(const char *path, const char *journal, int from, struct kr_error *err)
+bool kr_journal_is_pending(const char *path)
 {
-    uint8_t *record = malloc(JOURNAL_MAX);
-    KR_FD int fd = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
-    ssize_t size = record ? kr_read_full(from, record, JOURNAL_MAX) : -1;
-    enum kr_status status = KR_OK;
-    if (size < 0 || fd < 0) {
-        status = fail(fd < 0 ? path : journal, "open", err);
-    } else if (size > BYTES_AT + CRC_BYTES && memcmp(record, JOURNAL_MAGIC, MAGIC_BYTES) == 0) {
-        size_t len = (size_t)size - BYTES_AT - CRC_BYTES;
-        if (kr_crc32c(0, record, BYTES_AT + len) == kr_get_number(record + BYTES_AT + len, 4))
-            status =
-                apply(path, fd, kr_get_number(record + OFFSET_AT, 8), record + BYTES_AT, len, err);
-    }
-    free(record);
-    return status == KR_OK ? drop(journal, err) : status;
-}
-
-static enum kr_status recover(const char *path, const char *journal, struct kr_error *err)
-{
-    KR_FD int fd = open(journal, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 && errno == ENOENT)
-        return KR_OK;
-    return fd < 0 ? fail(journal, "open", err) : replay(path, journal, fd, err);
-}
-
-enum kr_status kr_journal_recover(const char *path, struct kr_error *err)
-{
+    struct stat st;
     char *journal = journal_of(path);
-    enum kr_status status = journal ? recover(path, journal, err) : kr_fail_memory(err);
+    bool pending = journal && lstat(journal, &st) == 0;
+    free(journal);
+    return pending;
+}
+
+/* Each sector is what it was or what it was to become: nobody else has written there since. */
+static bool is_between(const uint8_t *seen, const struct patch *patch)
+{
+    for (size_t at = 0; at < patch->len; at += SECTOR) {
+        size_t len = patch->len - at < SECTOR ? patch->len - at : SECTOR;
+        if (memcmp(seen + at, patch->before + at, len) != 0 &&
+            memcmp(seen + at, patch->after + at, len) != 0)
+            return false;
+    }
+    return true;
+}
+
+static enum kr_status complete(const char *path, int fd, const char *journal,
+                               const struct patch *patch, struct kr_error *err)
+{
+    uint8_t *seen = malloc(patch->len);
+    if (!seen)
+        return kr_fail_memory(err);
+    bool read = read_all(fd, seen, patch->len, patch->offset);
+    bool between = read && is_between(seen, patch);
+    free(seen);
+    if (!read)
+        return fail_io(path, "read", err);
+    if (!between) {
+        kr_fail(err, KR_REFUSED, "%s was changed by somebody else after rekey was interrupted",
+                path);
+        kr_hint(err, "p11keyring verify %s: when it is ok, remove %s", path, journal);
+        return err->status;
+    }
+    KR_TRY(write_back(path, fd, patch, err));
+    return remove_journal(journal, err);
+}
+
+enum kr_status kr_journal_recover(const char *path, int fd, struct kr_error *err)
+{
+    struct patch patch = {0};
+    if (!kr_journal_is_pending(path))
+        return KR_OK;
+    char *journal = journal_of(path);
+    uint8_t *bytes = malloc(JOURNAL_MAX + 1);
+    enum kr_status status =
+        journal && bytes ? read_journal(journal, bytes, &patch, err) : kr_fail_memory(err);
+    if (status == KR_OK)
+        status = complete(path, fd, journal, &patch, err);
+    free(bytes);
     free(journal);
     return status;
 }
@@ -162,13 +307,13 @@ static enum kr_status take_lock(const struct kr_file *file, int fd, struct kr_er
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0)
-        return fail(file->path, "open for writing", err);
+        return fail_io(file->path, "open for writing", err);
     if (st.st_ino != file->st.st_ino || st.st_dev != file->st.st_dev)
         return refuse_in_use(file->path, err);
     if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
         return KR_OK;
     return errno == EAGAIN || errno == EACCES ? refuse_in_use(file->path, err)
-                                              : fail(file->path, "lock", err);
+                                              : fail_io(file->path, "lock", err);
 }
 
 /* A lease on a file for reading is not to be had while anybody has it open for writing. Some file

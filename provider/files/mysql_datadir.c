@@ -141,6 +141,8 @@ static enum kr_status check_clean(const char *dir, int system, const struct kr_f
     else if (pread(system, lsn, sizeof(lsn), SHUTDOWN_LSN_AT) != sizeof(lsn) ||
              kr_get_number(lsn, sizeof(lsn)) != newest.redo.checkpoint)
         status = refuse_unclean(dir, "its newest checkpoint is not that of a shutdown", err);
+    else if (newest.redo.off)
+        status = refuse_unclean(dir, "its redo logging is turned off", err);
     else if (!ends_at_checkpoint(&newest))
         status = refuse_unclean(dir, "its redo log goes on behind the newest checkpoint", err);
     free(newest.path);

@@ -77,7 +77,8 @@ static enum kr_status reseal_space(const struct kr_file *file, int writable,
         return kr_fail_memory(err);
     memcpy(page, file->head, space->page_size);
     kr_mysql_space_reseal(space, &info, page);
-    enum kr_status status = kr_journal_write(file->path, writable, 0, page, space->page_size, err);
+    enum kr_status status =
+        kr_journal_write(file->path, writable, 0, file->head, page, space->page_size, err);
     free(page);
     return status;
 }
@@ -127,8 +128,8 @@ enum kr_status kr_mysql_reseal_redo(const struct kr_file *file, int writable,
         return KR_OK;
     memcpy(head, file->head, sizeof(head));
     kr_mysql_redo_reseal(&redo.info, head);
-    return kr_journal_write(file->path, writable, INFO_BLOCK_AT, head + INFO_BLOCK_AT,
-                            KR_MYSQL_REDO_BLOCK, err);
+    return kr_journal_write(file->path, writable, INFO_BLOCK_AT, file->head + INFO_BLOCK_AT,
+                            head + INFO_BLOCK_AT, KR_MYSQL_REDO_BLOCK, err);
 }
 
 /* --- binary logs ---------------------------------------------------------------------------------
@@ -195,5 +196,5 @@ enum kr_status kr_mysql_reseal_binlog(const struct kr_file *file, int writable,
     if (reseal->dry_run)
         return KR_OK;
     kr_mysql_binlog_write(&head, bytes);
-    return kr_journal_write(file->path, writable, 0, bytes, sizeof(bytes), err);
+    return kr_journal_write(file->path, writable, 0, file->head, bytes, sizeof(bytes), err);
 }

@@ -96,3 +96,17 @@ enum kr_status kr_file_rekey(const char *path, const struct kr_file_run *run,
     KR_TRY(kr_file_open(path, run, &file, err));
     return rekey(&file, &report, dirs, dry_run, ret, err);
 }
+
+/* The kind cannot be asked: the header may be half of one and half of another. */
+enum kr_status kr_file_rekey_recover(const char *path, const struct kr_file_run *run,
+                                     const struct kr_rekey_dirs *dirs, struct kr_error *err)
+{
+    KR_FILE file = {.fd = -1};
+    KR_FD int locked = -1;
+    if (!kr_journal_is_pending(path))
+        return KR_OK;
+    KR_TRY(kr_file_open(path, run, &file, err));
+    KR_TRY(kr_mysql_datadirs_hold(dirs->mysql, &file, err));
+    KR_TRY(kr_journal_lock(&file, &locked, err));
+    return kr_journal_recover(path, locked, err);
+}

@@ -27,4 +27,10 @@ KR_MUST_USE enum kr_status kr_file_rekey(const char *path, const struct kr_file_
                                          const struct kr_rekey_dirs *dirs, bool dry_run,
                                          enum kr_rekey_result *ret, struct kr_error *err);
 
+/* Completes the change of a header that a kill has left beside the file; to be called before either
+ * of the others. KR_REFUSED as above, and when somebody wrote to the file since; KR_INTEGRITY. */
+KR_MUST_USE enum kr_status kr_file_rekey_recover(const char *path, const struct kr_file_run *run,
+                                                 const struct kr_rekey_dirs *dirs,
+                                                 struct kr_error *err);
+
 #endif

@@ -10,6 +10,7 @@
 #include "files/journal.h"
 #include "files/mysql_reseal.h"
 #include "files/replace.h"
+#include "files/verify.h"
 #include "formats/mysql_binlog.h"
 #include "formats/mysql_info.h"
 
@@ -50,6 +51,33 @@ static kr_mysql_reseal function_of(enum kr_file_kind kind)
     }
 }
 
+/* Written in place, a change reaches every name of the file: links are how some backups are made.
+ */
+static enum kr_status refuse_linked(const struct kr_file *file, struct kr_error *err)
+{
+    if (file->st.st_nlink == 1)
+        return KR_OK;
+    kr_fail(err, KR_REFUSED, "%s has another name (a hard link), which would change as well",
+            file->path);
+    kr_hint(err, "make a copy of it, and work on the copy");
+    return err->status;
+}
+
+/* Before anything is written. Of a redo log that was used again and again not all can be checked.
+ */
+static enum kr_status refuse_unverified(const struct kr_file *file, struct kr_error *err)
+{
+    KR_FILE_VERIFIED verified;
+    kr_file_verify(file->path, file->run, &verified);
+    bool damaged = verified.verdict == KR_VERDICT_DAMAGED;
+    if (verified.verdict == KR_VERDICT_OK || (file->kind == KR_FILE_MYSQL_REDO && !damaged))
+        return KR_OK;
+    kr_fail(err, damaged ? KR_INTEGRITY : KR_REFUSED, "%s is %s: %s", file->path,
+            damaged ? "damaged" : "not verified", verified.why);
+    kr_hint(err, "p11keyring verify lists what is damaged; restore it from a backup");
+    return err->status;
+}
+
 /* A file is locked before it is read: what its head says stays true. */
 static enum kr_status reseal_file(const struct kr_file *seen, const struct kr_reseal *reseal,
                                   kr_mysql_reseal function, enum kr_rekey_result *ret,
@@ -57,12 +85,14 @@ static enum kr_status reseal_file(const struct kr_file *seen, const struct kr_re
 {
     KR_FD int writable = -1;
     KR_FILE file = {.fd = -1};
+    KR_TRY(refuse_linked(seen, err));
     KR_TRY(kr_mysql_datadirs_hold(reseal->datadirs, seen, err));
     KR_TRY(kr_journal_lock(seen, &writable, err));
     KR_TRY(kr_file_open(seen->path, seen->run, &file, err));
     if (file.kind != seen->kind || file.st.st_ino != seen->st.st_ino)
         return kr_fail(err, KR_REFUSED, "%s was changed meanwhile", seen->path);
-    return function(&file, writable, reseal, ret, err);
+    KR_TRY(function(&file, writable, reseal, ret, err));
+    return *ret == KR_REKEY_DONE && reseal->dry_run ? refuse_unverified(&file, err) : KR_OK;
 }
 
 enum kr_status kr_file_reseal(const char *path, const struct kr_file_run *run,

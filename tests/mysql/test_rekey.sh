@@ -51,6 +51,34 @@ refused_after_a_kill() {
     server_stop r
 }
 
+# The shutdown of another day has left the LSN that such a server still has as its checkpoint: it
+# wrote nothing but redo, or not even that.
+other_ends_are_refused() {
+    server_start r
+    server_kill r
+    refused_unclean
+    server_start r
+    sql r "UPDATE t.one SET n = n + 1; SET GLOBAL innodb_fast_shutdown = 2"
+    server_stop r
+    refused_unclean
+    server_start r
+    sql r "ALTER INSTANCE DISABLE INNODB REDO_LOG"
+    server_stop r
+    refused_unclean
+    server_start r
+    sql r "ALTER INSTANCE ENABLE INNODB REDO_LOG"
+    checksums r >"$WORK/r/sums"
+    server_stop r
+}
+
+refused_unclean() {
+    digests >"$WORK/before"
+    fails_with 7 tool rekey --header-only --innodb-key "INNODBKey-$(<"$WORK/r/uuid")-1" \
+        "$WORK/r/data" >"$WORK/out" 2>&1
+    contains "$WORK/out" "was not shut down cleanly"
+    equal "$(<"$WORK/before")" "$(digests)" "files after a refusal"
+}
+
 a_dry_run_changes_nothing() {
     digests >"$WORK/before"
     tool rekey --dry-run "$WORK/r/data" >"$WORK/out"
@@ -140,6 +168,62 @@ $binlog" "$(tool inspect --json "$WORK/r/data" | jq -r '.files[].needs[].key' | 
     server_stop r
 }
 
+# One damaged page, or another name for a file, keeps the headers of all files as they are.
+damage_stops_all_headers() {
+    local file=$WORK/r/data/t/zipped.ibd
+    digests >"$WORK/intact"
+    cp -p "$file" "$WORK/r/zipped"
+    printf '\x5a\x5a' | dd of="$file" bs=1 seek=$((3 * 8192 + 3000)) conv=notrunc status=none
+    headers_stay 6 "zipped.ibd is damaged: 1 of"
+    cp -p "$WORK/r/zipped" "$file"
+    ln "$file" "$WORK/r/link"
+    headers_stay 7 "has another name (a hard link)"
+    rm "$WORK/r/link"
+    equal "$(<"$WORK/intact")" "$(digests)" "files"
+}
+
+headers_stay() { # EXIT-CODE TEXT
+    digests >"$WORK/before"
+    fails_with "$1" seal_for_other "$WORK/r/data" >"$WORK/out" 2>&1
+    contains "$WORK/out" "$2"
+    contains "$WORK/out" "0 rekeyed"
+    equal "$(<"$WORK/before")" "$(digests)" "files after a refusal"
+}
+
+# Back and forth between the two keyrings' master keys of the number 1.
+seal_for_other() { # PATH
+    tool rekey --header-only --innodb-key "INNODBKey-$(<"$WORK/o/uuid")-1" \
+        -c "$WORK/r.keyring/other.conf" "$@"
+}
+
+# A journal that is left when all is written: the server that runs then changes the same page.
+a_journal_that_came_too_late() {
+    local file=$WORK/r/data/t/one.ibd rc=0
+    as_server strace -f -o /dev/null -e trace=unlink -e inject=unlink:signal=KILL:when=1 \
+        "$WORK/bin/p11keyring" rekey --header-only -c "$WORK/r.keyring/other.conf" \
+        --innodb-key "INNODBKey-$(<"$WORK/o/uuid")-1" "$file" >/dev/null 2>&1 || rc=$?
+    equal 137 "$rc" "exit code of the tool that was killed"
+    [[ -e $file.p11keyring-header ]] || die "no journal was left"
+    server_start r
+    fails_with 7 seal_for_other "$file" >"$WORK/out" 2>&1
+    contains "$WORK/out" "a server runs in"
+    [[ -e $file.p11keyring-header ]] || die "the journal was used while a server runs"
+    sql r "INSERT INTO t.one (n, txt) SELECT n, txt FROM t.one; INSERT INTO t.one (n, txt)
+        SELECT n, txt FROM t.one; ALTER TABLE t.one ADD INDEX late (txt)"
+    checksums r >"$WORK/r/sums"
+    server_stop r
+    digests >"$WORK/before"
+    fails_with 7 seal_for_other "$file" >"$WORK/out" 2>&1
+    contains "$WORK/out" "was changed by somebody else"
+    equal "$(<"$WORK/before")" "$(digests)" "files after a refusal"
+    rm "$file.p11keyring-header"
+    seal_for_other "$file" >"$WORK/out"
+    tool verify -c "$WORK/r.keyring/other.conf" "$file"
+    server_start r
+    same_checksums r "$WORK/r/sums"
+    server_stop r
+}
+
 # --- kills -----------------------------------------------------------------------------------------
 
 copy_files() {
@@ -194,10 +278,14 @@ killed_while_it_seals() {
 for KIND in $KINDS; do
     check "$KIND: refused while a server runs" refused_while_in_use
     check "$KIND: refused after a kill -9 of the server" refused_after_a_kill
+    check "$KIND: refused after other ends that were not clean" other_ends_are_refused
     check "$KIND: a dry run changes nothing" a_dry_run_changes_nothing
     check "$KIND: every tablespace gets a new key" new_keys_for_all_tablespaces
     check "$KIND: the server goes on with them" the_server_goes_on
     check "$KIND: sealed by another keyring's keys, whose server goes on" moved_to_another_keyring
+    check "$KIND: damage in one file keeps all headers as they are" damage_stops_all_headers
+    check "$KIND: a journal is not written over what a server wrote since" \
+        a_journal_that_came_too_late
     check "$KIND: killed at any write while pages are encrypted" killed_while_it_encrypts
     check "$KIND: killed at any write while headers are sealed" killed_while_it_seals
     servers_remove r o

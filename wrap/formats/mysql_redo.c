@@ -20,7 +20,7 @@ enum {
     CRC_AT = 508
 };
 enum { NUMBER_AT = 0, LENGTH_AT = 4 };
-enum { FLAG_FULL = 1 << 3, FORMAT_NUMBERED = 6, FORMAT_MAX = 63 };
+enum { FLAGS_OFF = 7, FLAG_FULL = 1 << 3, FORMAT_NUMBERED = 6, FORMAT_MAX = 63 };
 #define BLOCK_ENCRYPTED 0x80
 #define NUMBERS 0x40000000U /* a block's number begins anew behind so many */
 #define FLUSH_BIT 0x80000000U
@@ -75,7 +75,9 @@ bool kr_mysql_redo_parse(const uint8_t head[KR_MYSQL_REDO_HEAD], struct kr_mysql
     }
     redo.start_lsn = kr_get_number(head + START_LSN_AT, 8);
     redo.numbered = redo.format >= FORMAT_NUMBERED;
-    redo.full = redo.numbered && (kr_get_number(head + FLAGS_AT, 4) & FLAG_FULL);
+    uint64_t flags = redo.numbered ? kr_get_number(head + FLAGS_AT, 4) : 0;
+    redo.full = flags & FLAG_FULL;
+    redo.off = flags & FLAGS_OFF;
     kr_mysql_info_parse(head + INFO_AT, &redo.info);
     check_head(head, &redo);
     redo.checkpoint = newest_checkpoint(head, &redo);

@@ -30,6 +30,7 @@ struct kr_mysql_redo {
     uint64_t start_lsn;
     char creator[33];    /* printable */
     bool full;           /* the log goes on in the next file: every block of this one is in use */
+    bool off;            /* redo logging was turned off, or not begun: a kill loses data */
     bool numbered;       /* the blocks' numbers follow from the start LSN (format 6 and later) */
     uint64_t checkpoint; /* LSN of the newest checkpoint that this file knows; 0: none */
     struct kr_mysql_info info;
