@@ -53,6 +53,7 @@ enum cli_option {
     OPT_INNODB_KEY,
     OPT_BINLOG_KEY,
     OPT_TO_CONFIG,
+    OPT_ALONE,
     OPT_COUNT
 };
 

@@ -203,7 +203,7 @@ static enum kr_status run_all(struct cli_files *files, struct rekeying *all, str
     if (!all->files)
         return kr_fail_memory(err);
     KR_TRY(kr_datadirs_new(&all->dirs.mariadb, err));
-    KR_TRY(kr_mysql_datadirs_new(&all->dirs.mysql, err));
+    KR_TRY(kr_mysql_datadirs_new(cli_flag(files->cli, OPT_ALONE), &all->dirs.mysql, err));
     all->part = all->reseal ? CHECK : CHECK_AND_WRITE;
     enum kr_status status = cli_files_run(files, rekey_one, all, err);
     const struct totals seen = add_up(all, files->walk.count);

@@ -26,17 +26,20 @@ struct held {
 };
 
 struct kr_mysql_datadirs {
+    bool alone;
     pthread_mutex_t lock;
     struct held *held;
     size_t count;
 };
 
-enum kr_status kr_mysql_datadirs_new(struct kr_mysql_datadirs **ret, struct kr_error *err)
+enum kr_status kr_mysql_datadirs_new(bool alone, struct kr_mysql_datadirs **ret,
+                                     struct kr_error *err)
 {
     struct kr_mysql_datadirs *dirs = calloc(1, sizeof(*dirs));
     if (!dirs)
         return kr_fail_memory(err);
     pthread_mutex_init(&dirs->lock, NULL);
+    dirs->alone = alone;
     *ret = dirs;
     return KR_OK;
 }
@@ -208,15 +211,26 @@ static enum kr_status hold(struct kr_mysql_datadirs *dirs, const char *dir, cons
     return status;
 }
 
+/* A table with a DATA DIRECTORY may be of a server that runs: it locks what it has open, and keeps
+ * the keys of the rest in memory. */
+static enum kr_status refuse_unknown(const struct kr_file *file, struct kr_error *err)
+{
+    kr_fail(err, KR_REFUSED, "%s is in no data directory: whether a server needs it is not known",
+            file->path);
+    kr_hint(err, "say that it is a copy, which no server uses or has to recover: --alone");
+    return err->status;
+}
+
 /* The folder of the file or one above it that has a system tablespace. */
 enum kr_status kr_mysql_datadirs_hold(struct kr_mysql_datadirs *dirs, const struct kr_file *file,
                                       struct kr_error *err)
 {
     enum kr_status status = KR_OK;
+    bool found = false;
     char *dir = realpath(file->path, NULL);
     if (!dir)
         return kr_fail(err, KR_IO, "cannot find %s: %s", file->path, strerror(errno));
-    for (int level = 0; level < LEVELS; level++) {
+    for (int level = 0; level < LEVELS && !found; level++) {
         char *slash = strrchr(dir, '/'), *system = NULL;
         if (!slash || slash == dir)
             break;
@@ -225,15 +239,13 @@ enum kr_status kr_mysql_datadirs_hold(struct kr_mysql_datadirs *dirs, const stru
             status = kr_fail_memory(err);
             break;
         }
-        bool found = access(system, F_OK) == 0;
+        found = access(system, F_OK) == 0;
         pthread_mutex_lock(&dirs->lock);
         if (found)
             status = hold(dirs, dir, system, file->run, err);
         pthread_mutex_unlock(&dirs->lock);
         free(system);
-        if (found)
-            break;
     }
     free(dir);
-    return status;
+    return status == KR_OK && !found && !dirs->alone ? refuse_unknown(file, err) : status;
 }

@@ -12,13 +12,14 @@
 
 struct kr_mysql_datadirs;
 
-KR_MUST_USE enum kr_status kr_mysql_datadirs_new(struct kr_mysql_datadirs **ret,
+/* `alone`: files that are in no data directory are copies that no server knows. */
+KR_MUST_USE enum kr_status kr_mysql_datadirs_new(bool alone, struct kr_mysql_datadirs **ret,
                                                  struct kr_error *err);
 /* Lets servers start again. NULL is accepted. */
 void kr_mysql_datadirs_free(struct kr_mysql_datadirs *dirs);
 
-/* Keeps servers away from the data directory that this file is in, once for each directory. A file
- * that is in none is a copy, and KR_OK. KR_REFUSED (in use, not shut down cleanly). Functions may
+/* Keeps servers away from the data directory that this file is in, once for each directory.
+ * KR_REFUSED (in use, not shut down cleanly, in no data directory and not `alone`). Functions may
  * be called from any thread. */
 KR_MUST_USE enum kr_status kr_mysql_datadirs_hold(struct kr_mysql_datadirs *dirs,
                                                   const struct kr_file *file, struct kr_error *err);

@@ -168,6 +168,19 @@ $binlog" "$(tool inspect --json "$WORK/r/data" | jq -r '.files[].needs[].key' | 
     server_stop r
 }
 
+# Its server may run, and have it closed.
+a_file_of_no_data_directory() {
+    copy_files
+    (cd "$WORK/copy" && sha256sum ./*) >"$WORK/before"
+    fails_with 7 seal_for_other "$WORK/copy" >"$WORK/out" 2>&1
+    contains "$WORK/out" "is in no data directory"
+    fails_with 7 tool rekey -c "$WORK/r.keyring/other.conf" "$WORK/copy/one.ibd" >"$WORK/out" 2>&1
+    contains "$WORK/out" "is in no data directory"
+    (cd "$WORK/copy" && sha256sum -c --quiet "$WORK/before")
+    seal_for_other --alone "$WORK/copy" >"$WORK/out"
+    contains "$WORK/out" "2 rekeyed, 0 current"
+}
+
 # One damaged page, or another name for a file, keeps the headers of all files as they are.
 damage_stops_all_headers() {
     local file=$WORK/r/data/t/zipped.ibd
@@ -237,7 +250,7 @@ copy_files() {
 killed_at() { # CALL N OPTION...
     local rc=0
     as_server strace -f -o /dev/null -e trace=/"$1" -e inject=/"$1":signal=KILL:when="$2" \
-        "$WORK/bin/p11keyring" rekey "${@:3}" "$WORK/copy" >/dev/null 2>&1 || rc=$?
+        "$WORK/bin/p11keyring" rekey --alone "${@:3}" "$WORK/copy" >/dev/null 2>&1 || rc=$?
     ((rc == 137))
 }
 
@@ -255,7 +268,7 @@ whole_after_kills() { # OPTION...
             kills=$((kills + 1))
             ! grep -rqaF "$MARKER" "$WORK/copy" || die "a page is in the clear after a kill"
             [[ -n $(find "$WORK/copy" -name '*-header') ]] || whole_after "killed at $call $n"
-            tool rekey "$@" "$WORK/copy" >/dev/null
+            tool rekey --alone "$@" "$WORK/copy" >/dev/null
             equal "one.ibd zipped.ibd" "$(find "$WORK/copy" -type f -printf '%f\n' | sort |
                 paste -sd ' ')" "files after $call $n and the same again"
             whole_after "killed at $call $n, and the same again"
@@ -283,6 +296,7 @@ for KIND in $KINDS; do
     check "$KIND: every tablespace gets a new key" new_keys_for_all_tablespaces
     check "$KIND: the server goes on with them" the_server_goes_on
     check "$KIND: sealed by another keyring's keys, whose server goes on" moved_to_another_keyring
+    check "$KIND: what is in no data directory is written with --alone" a_file_of_no_data_directory
     check "$KIND: damage in one file keeps all headers as they are" damage_stops_all_headers
     check "$KIND: a journal is not written over what a server wrote since" \
         a_journal_that_came_too_late
