@@ -86,6 +86,28 @@ a_dry_run_changes_nothing() {
     equal "$(<"$WORK/before")" "$(digests)" "files after a dry run"
 }
 
+# The tool is stopped while it has the directory, for as long as a server tries to start there.
+no_server_starts_meanwhile() {
+    local tool inode tries
+    inode=$(stat -c %i "$WORK/r/data/ibdata1")
+    for ((tries = 0; ; tries++)); do
+        ((tries < 50)) || die "the tool was never seen with the lock"
+        background "${AS_SERVER[@]}" "$WORK/bin/p11keyring" rekey --dry-run "$WORK/r/data" \
+            >/dev/null 2>&1
+        tool=$background_pid
+        until grep -q "OFDLCK.*:$inode " /proc/locks || ! alive "$tool"; do :; done
+        kill -STOP "$tool" 2>/dev/null || true
+        ! grep -q "OFDLCK.*:$inode " /proc/locks || break
+        kill -CONT "$tool" 2>/dev/null || true
+        wait "$tool" || true
+    done
+    server_launch r
+    eventually 60 grep -q "Unable to lock ./ibdata1" "$(server_log r)"
+    server_kill r
+    kill -CONT "$tool"
+    wait "$tool"
+}
+
 # The sealed key of a file and the bytes of its page 3, which no new key leaves as they are.
 sealed() { dd if="$1" bs=1 skip=10433 count=64 status=none | sha256sum; }
 page3() { dd if="$1" bs=16384 skip=3 count=1 status=none | sha256sum; }
@@ -261,6 +283,7 @@ whole_after() { # WHEN
 # What a journal has may be in the file in part, until it is called again.
 whole_after_kills() { # OPTION...
     local call n kills=0
+    grep -qaF "$MARKER" "$WORK/r/data/t/clear.ibd" || die "the marker is not even in a clear file"
     for call in pwrite fsync rename unlink; do
         for ((n = 1; n <= STEPS; n++)); do
             copy_files
@@ -293,6 +316,7 @@ for KIND in $KINDS; do
     check "$KIND: refused after a kill -9 of the server" refused_after_a_kill
     check "$KIND: refused after other ends that were not clean" other_ends_are_refused
     check "$KIND: a dry run changes nothing" a_dry_run_changes_nothing
+    check "$KIND: no server starts meanwhile" no_server_starts_meanwhile
     check "$KIND: every tablespace gets a new key" new_keys_for_all_tablespaces
     check "$KIND: the server goes on with them" the_server_goes_on
     check "$KIND: sealed by another keyring's keys, whose server goes on" moved_to_another_keyring
