@@ -117,6 +117,7 @@ static uint64_t identify(pid_t pid)
 {
     char path[32], text[512] = "";
     unsigned long long start = 0;
+    char state;
 
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
     FILE *file = fopen(path, "re");
@@ -126,7 +127,9 @@ static uint64_t identify(pid_t pid)
     fclose(file);
     text[len] = '\0';
     const char *name_end = strrchr(text, ')'); /* the name may hold anything */
-    if (!name_end || sscanf(name_end + 1, " %*c" SKIP_18 " %llu", &start) != 1)
+    if (!name_end || sscanf(name_end + 1, " %c" SKIP_18 " %llu", &state, &start) != 2)
+        return 0;
+    if (state == 'Z') /* nobody has waited for it yet */
         return 0;
     return start << 32 | (uint32_t)pid;
 }

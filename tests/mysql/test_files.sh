@@ -33,19 +33,26 @@ load_tables() { # NAME [page size]
     done
 }
 
+# The server may find no moment for it: then it says so in its log alone, and is asked again.
+exported() { # TABLE
+    local copied=0
+    : >"$WORK/export.log"
+    echo "USE t; FLUSH TABLES $1 FOR EXPORT; SELECT 'locked'; DO SLEEP(60);" |
+        sql f "" --unbuffered >"$WORK/export.log" &
+    eventually 20 grep -q locked "$WORK/export.log"
+    cp "$WORK/f/data/t/$1.cfp" "$WORK/f/" || copied=1
+    sql f "SELECT CONCAT('KILL ', id, ';') FROM information_schema.processlist
+        WHERE info LIKE 'DO SLEEP%'" | sql f
+    wait || true # its connection was ended
+    return "$copied"
+}
+
 written_by_a_server() {
     server_new f
     server_keyring f
     server_start f
     load_tables f
-    {
-        echo "USE t; FLUSH TABLES one FOR EXPORT; SELECT 'locked'; DO SLEEP(60);"
-    } | sql f "" --unbuffered >"$WORK/export.log" &
-    eventually 20 grep -q locked "$WORK/export.log"
-    cp "$WORK/f/data/t/one.cfp" "$WORK/f/"
-    sql f "SELECT CONCAT('KILL ', id, ';') FROM information_schema.processlist
-        WHERE info LIKE 'DO SLEEP%'" | sql f
-    wait || true # its connection was ended
+    eventually 30 exported one
     sql f "FLUSH BINARY LOGS"
     (cd "$WORK/f/tmp" && in_root mysqlbinlog --no-defaults --socket="$WORK/f/socket" --user=root -R \
         --raw --result-file="$WORK/f/tmp/" binlog.000002)
