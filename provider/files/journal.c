@@ -75,7 +75,7 @@ static bool write_all(int fd, const uint8_t *bytes, size_t len, uint64_t offset)
 static enum kr_status write_back(const char *path, int fd, const struct patch *patch,
                                  struct kr_error *err)
 {
-    uint8_t *seen = malloc(patch->len);
+    uint8_t *seen = malloc(patch->len + 1); /* never of nothing */
     if (!seen)
         return kr_fail_memory(err);
     enum kr_status status = KR_OK;
@@ -258,7 +258,7 @@ static bool is_between(const uint8_t *seen, const struct patch *patch)
 static enum kr_status complete(const char *path, int fd, const char *journal,
                                const struct patch *patch, struct kr_error *err)
 {
-    uint8_t *seen = malloc(patch->len);
+    uint8_t *seen = malloc(patch->len + 1); /* never of nothing */
     if (!seen)
         return kr_fail_memory(err);
     bool read = read_all(fd, seen, patch->len, patch->offset);
