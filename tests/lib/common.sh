@@ -44,7 +44,7 @@ wait_gone() { # PID SECONDS
 }
 
 # Runs its arguments in the background and remembers the pid, also when called in a subshell. The
-# pid is left in $background_pid.
+# pid is left in $background_pid; of a function it is that of a shell around what the function runs.
 background() {
     "$@" &
     background_pid=$!
@@ -254,6 +254,21 @@ keyring_up() { # NAME
 # The admin tool, as the user that servers run as.
 tool() {
     as_server "$WORK/bin/p11keyring" "$@"
+}
+
+# Kills the admin tool at a random moment of the time that it takes; false when it had ended before.
+# The time is a guess at first, and shrinks with each miss, so that a fast machine is hit as well.
+kill_window_ms=500
+kill_tool_inside() { # ARGUMENT...
+    local rc=0 ms=$((RANDOM % kill_window_ms))
+    background "${AS_SERVER[@]}" "$WORK/bin/p11keyring" "$@" >/dev/null 2>&1
+    sleep "$(printf '%d.%03d' $((ms / 1000)) $((ms % 1000)))"
+    kill -KILL "$background_pid" 2>/dev/null || true
+    wait "$background_pid" 2>/dev/null || rc=$?
+    rm -f "$WORK/background.$background_pid.pid"
+    ((rc != 137)) || return 0
+    kill_window_ms=$((kill_window_ms * 3 / 4 + 1))
+    return 1
 }
 
 # --- set-up ----------------------------------------------------------------------------------------
