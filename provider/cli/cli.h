@@ -14,6 +14,7 @@
 
 #include "base/config.h"
 #include "provider/keyring.h"
+#include "servers/connection.h"
 
 enum cli_option {
     OPT_HELP,
@@ -54,11 +55,14 @@ enum cli_option {
     OPT_BINLOG_KEY,
     OPT_TO_CONFIG,
     OPT_ALONE,
+    OPT_SERVER,
+    OPT_PASSWORD_SOURCE,
     OPT_COUNT
 };
 
 #define CLI_BIT(option) (UINT64_C(1) << (option))
 #define CLI_MANY 1000 /* arguments: no limit of ours */
+enum { CLI_SERVERS_MAX = 64 };
 
 struct cli_option_spec {
     const char *name;
@@ -87,6 +91,8 @@ struct cli {
     const char *values[OPT_COUNT]; /* NULL: not given; "" for a flag */
     char **args;
     int arg_count;
+    const char *servers[CLI_SERVERS_MAX]; /* of each --server */
+    int server_count;
     struct kr_config *config;            /* after cli_load_config() */
     const struct kr_token_config *token; /* of `config`: the first, or as cli_choose_token() says */
     int exit_code; /* of a command that succeeded: 0, 3, or doctor's verdict */
@@ -263,6 +269,16 @@ KR_MUST_USE enum kr_status cli_guard_state(struct cli *cli, const struct cli_tok
 json_t *cli_token_json(const struct kr_token_info *info);
 /* "pkcs11:token=LABEL;serial=..." with what RFC 7512 wants escaped; malloc'ed. */
 char *cli_token_uri(const struct kr_token_info *info);
+
+/* --- server.c --------------------------------------------------------------------------------- */
+
+/* Connects to the one --server, as the account that called the tool: before cli_load_config(),
+ * which may change it. KR_USAGE. */
+KR_MUST_USE enum kr_status cli_connect(const struct cli *cli, struct kr_server_conn **ret,
+                                       struct kr_error *err);
+/* --password-source, or NULL when it is not given. */
+KR_MUST_USE enum kr_status cli_password_source(const struct cli *cli, struct kr_pin_source **ret,
+                                               struct kr_error *err);
 
 /* --- confirm.c -------------------------------------------------------------------------------- */
 

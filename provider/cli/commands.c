@@ -52,6 +52,10 @@ const struct cli_option_spec cli_options[OPT_COUNT] = {
     [OPT_EVIDENCE] = {"evidence", 0, "FILE", "what usage -o wrote: that no file needs the key"},
     [OPT_WITHOUT_EVIDENCE] = {"without-evidence", 0, NULL,
                               "destroy it whatever files may need it; this is recorded"},
+    [OPT_SERVER] = {"server", 0, "SERVER",
+                    "a running server: its socket, or an option file with a [client] group"},
+    [OPT_PASSWORD_SOURCE] = {"password-source", 0, "SOURCE",
+                             "where the password for the server is, if not in its option file"},
     [OPT_USER] = {"user", 0, "USER", "the user that the server runs as"},
 };
 

@@ -59,6 +59,21 @@ static enum kr_status fail_option(struct kr_error *err, const char *word, int wh
     return KR_USAGE;
 }
 
+/* --server may be given again and again; the others once. */
+static enum kr_status take_option(struct cli *cli, size_t option, struct kr_error *err)
+{
+    if (option == OPT_SERVER) {
+        if (cli->server_count == CLI_SERVERS_MAX)
+            return kr_fail(err, KR_USAGE, "--server is given more than %d times",
+                           (int)CLI_SERVERS_MAX);
+        cli->servers[cli->server_count++] = optarg;
+    } else if (cli->values[option] && cli_options[option].value) {
+        return kr_fail(err, KR_USAGE, "option --%s is given twice", cli_options[option].name);
+    }
+    cli->values[option] = cli_options[option].value ? optarg : "";
+    return KR_OK;
+}
+
 static enum kr_status parse_options(struct cli *cli, int argc, char **argv, struct kr_error *err)
 {
     struct option longs[OPT_COUNT + 1];
@@ -70,12 +85,7 @@ static enum kr_status parse_options(struct cli *cli, int argc, char **argv, stru
     while ((value = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
         if (value == '?' || value == ':')
             return fail_option(err, argv[optind - 1], value);
-        size_t i = option_index(value);
-        if (cli->values[i] && cli_options[i].value) {
-            kr_fail(err, KR_USAGE, "option --%s is given twice", cli_options[i].name);
-            return KR_USAGE;
-        }
-        cli->values[i] = cli_options[i].value ? optarg : "";
+        KR_TRY(take_option(cli, option_index(value), err));
     }
     cli->args = argv + optind;
     cli->arg_count = argc - optind;

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
+/* Running servers that a command is told of. */
+#include "base/pin_source.h"
+#include "cli.h"
+
+enum kr_status cli_password_source(const struct cli *cli, struct kr_pin_source **ret,
+                                   struct kr_error *err)
+{
+    const char *source = cli->values[OPT_PASSWORD_SOURCE];
+
+    *ret = NULL;
+    return source ? kr_pin_source_new(source, "Password of the server", ret, err) : KR_OK;
+}
+
+enum kr_status cli_connect(const struct cli *cli, struct kr_server_conn **ret, struct kr_error *err)
+{
+    struct kr_pin_source *password = NULL;
+
+    if (cli->server_count != 1) {
+        kr_fail(err, KR_USAGE,
+                cli->server_count ? "one --server is wanted, not %d" : "no server is named",
+                cli->server_count);
+        kr_hint(err, "--server=/run/mysqld/mysqld.sock, or an option file with a [client] group");
+        return err->status;
+    }
+    KR_TRY(cli_password_source(cli, &password, err));
+    const struct kr_server_options options = {.password = password};
+    enum kr_status status = kr_server_connect(cli->servers[0], &options, ret, err);
+    kr_pin_source_free(password);
+    return status;
+}
