@@ -234,7 +234,7 @@ enum kr_status kr_keyring_refresh_locked(struct kr_keyring *keyring, struct kr_e
     return KR_OK;
 }
 
-enum kr_status kr_keyring_refresh(struct kr_keyring *keyring, struct kr_error *err)
+static enum kr_status refresh(struct kr_keyring *keyring, struct kr_error *err)
 {
     struct kr_audit_event event = {.name = "keyring-refresh"};
     KR_TRY(kr_keyring_lock(keyring, err));
@@ -247,6 +247,35 @@ enum kr_status kr_keyring_refresh(struct kr_keyring *keyring, struct kr_error *e
     if (status != KR_OK || event.keys > 0)
         kr_audit_end(keyring->audit, &event, status == KR_OK ? NULL : err);
     return status;
+}
+
+enum kr_status kr_keyring_refresh(struct kr_keyring *keyring, struct kr_error *err)
+{
+    if (!kr_gate_enter(&keyring->gate))
+        return KR_OK;
+    enum kr_status status = refresh(keyring, err);
+    kr_gate_leave(&keyring->gate);
+    return status;
+}
+
+enum kr_status kr_keyring_pause(struct kr_keyring *keyring, unsigned wait_ms, struct kr_error *err)
+{
+    if (kr_gate_shut(&keyring->gate, wait_ms))
+        return KR_OK;
+    kr_fail(err, KR_TOKEN_UNAVAILABLE,
+            "the keyring is not paused: what is under way has not finished within %u ms", wait_ms);
+    kr_hint(err, "try again; if that does not help, the token may be hanging: p11keyring doctor");
+    return err->status;
+}
+
+void kr_keyring_resume(struct kr_keyring *keyring)
+{
+    kr_gate_open(&keyring->gate);
+}
+
+bool kr_keyring_is_paused(struct kr_keyring *keyring)
+{
+    return kr_gate_is_shut(&keyring->gate);
 }
 
 /* --- open and close --------------------------------------------------------------------------- */
@@ -322,6 +351,7 @@ static struct kr_keyring *new_keyring(const struct kr_config *config)
     if (!keyring)
         return NULL;
     kr_turn_init(&keyring->turn);
+    kr_gate_init(&keyring->gate);
     keyring->name = strdup(config->keyring.name);
     keyring->keystore_path = strdup(config->keyring.keystore);
     keyring->table = kr_keytable_new();
@@ -446,6 +476,7 @@ void kr_keyring_close(struct kr_keyring *keyring)
     kr_secret_free(keyring->manifest_key);
     kr_outage_free(&keyring->outage);
     kr_turn_destroy(&keyring->turn);
+    kr_gate_destroy(&keyring->gate);
     free(keyring->name);
     free(keyring->keystore_path);
     free(keyring);

@@ -67,6 +67,17 @@ KR_MUST_USE enum kr_status kr_keyring_refresh(struct kr_keyring *keyring, struct
  * ends with kr_keyring_close(). */
 KR_MUST_USE enum kr_status kr_keyring_watch(struct kr_keyring *keyring, struct kr_error *err);
 
+/* --- a pause, while somebody else works on the keystore ----------------------------------------
+ */
+
+/* From now on keystore and token are left alone: nothing is taken over or sealed anew, changes of
+ * data keys are KR_REFUSED, kr_keyring_refresh() does nothing. Lookups go on. Waits at most
+ * `wait_ms` for what is under way, then gives up with KR_TOKEN_UNAVAILABLE and goes on. */
+KR_MUST_USE enum kr_status kr_keyring_pause(struct kr_keyring *keyring, unsigned wait_ms,
+                                            struct kr_error *err);
+void kr_keyring_resume(struct kr_keyring *keyring);
+bool kr_keyring_is_paused(struct kr_keyring *keyring);
+
 /* --- changes; each is durable when it returns KR_OK ------------------------------------------- */
 
 /* Makes a key with its first version; KR_REFUSED when the key has versions. `import` (NULL: random)

@@ -45,8 +45,8 @@ static enum kr_status run_locked(struct kr_keyring *keyring, const char *id,
 }
 
 /* Runs the step with the keyring locked, then takes the result over. */
-static enum kr_status make_change(struct kr_keyring *keyring, struct named_step *named, uint32_t id,
-                                  struct kr_error *err)
+static enum kr_status change_key(struct kr_keyring *keyring, struct named_step *named, uint32_t id,
+                                 struct kr_error *err)
 {
     if (id == 0) {
         kr_fail(err, KR_USAGE, "0 is no key id");
@@ -61,6 +61,16 @@ static enum kr_status make_change(struct kr_keyring *keyring, struct named_step 
     kr_keyring_unlock(keyring);
     if (status != KR_OK)
         kr_audit_end(keyring->audit, &event, err);
+    return status;
+}
+
+static enum kr_status make_change(struct kr_keyring *keyring, struct named_step *named, uint32_t id,
+                                  struct kr_error *err)
+{
+    if (!kr_gate_enter(&keyring->gate))
+        return kr_fail(err, KR_REFUSED, "the keyring is paused");
+    enum kr_status status = change_key(keyring, named, id, err);
+    kr_gate_leave(&keyring->gate);
     return status;
 }
 

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "base/gate.h"
 #include "base/turn.h"
 #include "provider/generation.h"
 #include "provider/keyring.h"
@@ -16,6 +17,7 @@
 struct kr_keyring {
     /* Fixed after open. */
     char *name, *keystore_path;
+    struct kr_gate gate; /* of the watcher, and of changes and refreshes; shut: paused */
     unsigned lock_timeout_ms, wait_ms, poll_ms;
     uint32_t rotation_step;
     unsigned sessions;                /* at once with each token */

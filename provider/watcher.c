@@ -185,9 +185,12 @@ static void *watch(void *arg)
     struct rounds rounds;
     init_rounds(&rounds, &watcher->keyring->tokens);
     while (sleep_interval(watcher)) {
+        if (!kr_gate_enter(&watcher->keyring->gate))
+            continue;
         begin_work();
         go_round(watcher->keyring, &rounds);
         end_work();
+        kr_gate_leave(&watcher->keyring->gate);
     }
     return NULL;
 }

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 
 enum { PAUSE_MS = 1000 };
+#define OPERATIONS_ON "SET GLOBAL " PLUGIN_NAME "_operations = ON"
 
 struct pause {
     _Atomic uint64_t failed_ms; /* when the last try failed; 0: it did not */
@@ -32,10 +33,19 @@ static void fail(struct pause *pause, const struct kr_error *err)
     kr_log_error(KR_LOG_ERROR, err);
 }
 
+static enum kr_status look_for_new(struct kr_error *err)
+{
+    if (!kr_keyring_is_paused(plugin.keyring))
+        return kr_keyring_refresh(plugin.keyring, err);
+    kr_fail(err, KR_REFUSED, "a key or version is not there: the keyring is paused");
+    kr_hint(err, OPERATIONS_ON);
+    return err->status;
+}
+
 static void refresh(void)
 {
     struct kr_error err = KR_ERROR_INIT;
-    if (is_over(&refresh_pause) && kr_keyring_refresh(plugin.keyring, &err) != KR_OK)
+    if (is_over(&refresh_pause) && look_for_new(&err) != KR_OK)
         fail(&refresh_pause, &err);
 }
 
@@ -54,6 +64,8 @@ static uint32_t create(unsigned id)
     if (kr_keyring_ensure_key(plugin.keyring, id, plugin.cipher, &version, &err) == KR_OK)
         return version;
     kr_error_context(&err, "key %u cannot be made", id);
+    if (kr_keyring_is_paused(plugin.keyring))
+        kr_hint(&err, OPERATIONS_ON);
     fail(&creation_pause, &err);
     return 0;
 }

@@ -43,6 +43,7 @@ static enum kr_status open_keyring(struct kr_error *err)
     plugin.auto_create = config->mariadb.auto_create;
     KR_TRY(kr_keyring_open_server(config, &plugin.keyring, err));
     tell_opened(config);
+    KR_TRY(plugin_begin_operations(err));
     return kr_keyring_watch(plugin.keyring, err);
 }
 

@@ -29,6 +29,9 @@ extern struct st_mysql_sys_var *plugin_variables[];
 /* The configuration file with the system variables over it. */
 KR_MUST_USE enum kr_status plugin_load_config(struct kr_config **ret, struct kr_error *err);
 
+/* Pauses the keyring of a server that was started with pkcs11_key_management_operations = OFF. */
+KR_MUST_USE enum kr_status plugin_begin_operations(struct kr_error *err);
+
 /* --- status.c --- */
 extern struct st_mysql_show_var plugin_status[];
 

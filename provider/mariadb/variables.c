@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
- * System variables. Paths and URIs only, and none of them hidden: mariadb-backup reads them from
- * the running server and gives them to its own copy of the plugin.
+ * System variables. Paths and URIs, and none of them hidden: mariadb-backup reads them from the
+ * running server and gives them to its own copy of the plugin. Only `operations` changes at run
+ * time: OFF pauses the keyring, as keyring_operations does in MySQL.
  */
 #include "plugin.h"
 
@@ -20,9 +21,53 @@ VARIABLE(pin_source, pin_source,
          "Where the PIN comes from: file:/path, cred:NAME or env:NAME; never the PIN itself");
 VARIABLE(keystore, keystore, "Keystore file (a full path)");
 
-struct st_mysql_sys_var *plugin_variables[] = {MYSQL_SYSVAR(config),    MYSQL_SYSVAR(module),
-                                               MYSQL_SYSVAR(token_uri), MYSQL_SYSVAR(pin_source),
-                                               MYSQL_SYSVAR(keystore),  NULL};
+/* New connections wait as long, because the server holds its lock of all variables. */
+enum { PAUSE_WAIT_MS = 2000, UNKNOWN_ERROR = 1105 };
+
+static char operations = 1;
+
+static enum kr_status apply_operations(bool on, struct kr_error *err)
+{
+    if (!plugin.keyring || on != kr_keyring_is_paused(plugin.keyring))
+        return KR_OK;
+    if (on)
+        kr_keyring_resume(plugin.keyring);
+    else
+        KR_TRY(kr_keyring_pause(plugin.keyring, PAUSE_WAIT_MS, err));
+    kr_log(KR_LOG_NOTE, "key operations are %s", on ? "on again" : "off");
+    return KR_OK;
+}
+
+static void update_operations(MYSQL_THD thd, struct st_mysql_sys_var *var, void *value,
+                              const void *wanted)
+{
+    (void)thd;
+    (void)var;
+    struct kr_error err = KR_ERROR_INIT;
+    bool on = *(const char *)wanted;
+    if (apply_operations(on, &err) == KR_OK)
+        *(char *)value = on;
+    else
+        my_printf_error(UNKNOWN_ERROR, PLUGIN_NAME ": %s", 0, err.text);
+}
+
+enum kr_status plugin_begin_operations(struct kr_error *err)
+{
+    return plugin.in_server ? apply_operations(operations, err) : KR_OK;
+}
+
+static MYSQL_SYSVAR_BOOL(operations, operations, PLUGIN_VAR_OPCMDARG,
+                         "OFF: keys are neither made nor taken over from the keystore, and the "
+                         "token is left alone; keys that are there go on being served",
+                         NULL, update_operations, 1);
+
+struct st_mysql_sys_var *plugin_variables[] = {MYSQL_SYSVAR(config),
+                                               MYSQL_SYSVAR(module),
+                                               MYSQL_SYSVAR(token_uri),
+                                               MYSQL_SYSVAR(pin_source),
+                                               MYSQL_SYSVAR(keystore),
+                                               MYSQL_SYSVAR(operations),
+                                               NULL};
 
 static bool is_set(const char *value)
 {
