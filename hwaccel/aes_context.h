@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* AES contexts of OpenSSL that stay open under one key; for hwaccel only. */
+/* AES contexts of OpenSSL that stay open under one key, and whether it works under FIPS. */
 #ifndef P11K_HWACCEL_AES_CONTEXT_H
 #define P11K_HWACCEL_AES_CONTEXT_H
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/hex.h"
+#include "files/bundle_keys.h"
 #include "provider/secrets.h"
 
 /* A key that the keystore names, with memory of its own. */
@@ -18,8 +19,9 @@ struct known {
 
 struct kr_file_keys {
     const struct kr_config *config;
-    pthread_mutex_t lock; /* of everything below */
-    struct known *known;  /* in the order of by_key() */
+    struct kr_bundle_keys *bundle; /* NULL: of a keyring */
+    pthread_mutex_t lock;          /* of everything below */
+    struct known *known;           /* in the order of by_key() */
     size_t known_count;
     bool listed, opened;
     enum kr_status open_status;
@@ -28,9 +30,10 @@ struct kr_file_keys {
     struct kr_secrets *secrets;
 };
 
-static bool has_keyring(const struct kr_file_keys *keys)
+/* Or a bundle. */
+static bool has_keys(const struct kr_file_keys *keys)
 {
-    return keys->config && keys->config->keyring.keystore;
+    return keys->bundle || (keys->config && keys->config->keyring.keystore);
 }
 
 enum kr_status kr_file_keys_new(const struct kr_config *config, struct kr_file_keys **ret,
@@ -45,6 +48,19 @@ enum kr_status kr_file_keys_new(const struct kr_config *config, struct kr_file_k
     return KR_OK;
 }
 
+enum kr_status kr_file_keys_of_bundle(const struct kr_bundle *bundle, struct kr_file_keys **ret,
+                                      struct kr_error *err)
+{
+    struct kr_file_keys *keys = NULL;
+    KR_TRY(kr_file_keys_new(NULL, &keys, err));
+    enum kr_status status = kr_bundle_keys_new(bundle, &keys->bundle, err);
+    if (status == KR_OK)
+        *ret = keys;
+    else
+        kr_file_keys_free(keys);
+    return status;
+}
+
 void kr_file_keys_free(struct kr_file_keys *keys)
 {
     if (!keys)
@@ -54,6 +70,7 @@ void kr_file_keys_free(struct kr_file_keys *keys)
         free(keys->known[i].label);
     }
     free(keys->known);
+    kr_bundle_keys_free(keys->bundle);
     kr_secrets_close(keys->secrets);
     kr_keyring_close(keys->keyring);
     pthread_mutex_destroy(&keys->lock);
@@ -127,6 +144,13 @@ static enum kr_status add_masters(struct kr_file_keys *keys, struct kr_keystore 
     return status;
 }
 
+static enum kr_status add_bundled(const struct kr_file_key *key, void *context,
+                                  struct kr_error *err)
+{
+    const struct known known = {.name = (char *)key->name, .id = key->id, .version = key->version};
+    return add_known(context, &known, err);
+}
+
 static enum kr_status list_keystore(struct kr_file_keys *keys, struct kr_error *err)
 {
     const struct kr_keystore_options options = {
@@ -181,10 +205,13 @@ static void mark_newest(struct kr_file_keys *keys)
  * process share it well, and nobody opens the file by other means. */
 static void list_keys(struct kr_file_keys *keys)
 {
-    if (keys->listed || !has_keyring(keys))
+    if (keys->listed || !has_keys(keys))
         return;
     keys->listed = true;
-    if (list_keystore(keys, &keys->list_error) == KR_OK && keys->known_count > 0)
+    enum kr_status status =
+        keys->bundle ? kr_bundle_keys_each(keys->bundle, add_bundled, keys, &keys->list_error)
+                     : list_keystore(keys, &keys->list_error);
+    if (status == KR_OK && keys->known_count > 0)
         qsort(keys->known, keys->known_count, sizeof(*keys->known), by_key);
     mark_newest(keys);
 }
@@ -247,7 +274,7 @@ const struct kr_error *kr_file_keys_trouble(struct kr_file_keys *keys)
 
 static enum kr_status open_keyring(struct kr_file_keys *keys, struct kr_error *err)
 {
-    if (!has_keyring(keys)) {
+    if (!keys->config || !keys->config->keyring.keystore) {
         kr_fail(err, KR_CONFIG, "the file is encrypted, and no keyring is configured");
         kr_hint(err, "name the configuration of the keyring that has its key: -c FILE");
         return err->status;
@@ -282,6 +309,8 @@ enum kr_status kr_file_keys_mysql(struct kr_file_keys *keys, const char *name,
                                   enum kr_file_key_use use, const uint8_t *iv, const uint8_t *in,
                                   size_t len, uint8_t *out, struct kr_error *err)
 {
+    if (keys->bundle)
+        return kr_bundle_keys_mysql(keys->bundle, name, use, iv, in, len, out, err);
     KR_TRY(ready(keys, err));
     return kr_secrets_use(keys->secrets, name, "", use == KR_FILE_KEY_ENCRYPT, iv, in, len, out,
                           err);
@@ -290,6 +319,8 @@ enum kr_status kr_file_keys_mysql(struct kr_file_keys *keys, const char *name,
 enum kr_status kr_file_keys_mariadb(struct kr_file_keys *keys, uint32_t id, uint32_t version,
                                     const struct kr_data_key **ret, struct kr_error *err)
 {
+    if (keys->bundle)
+        return kr_bundle_keys_mariadb(keys->bundle, id, version, ret, err);
     KR_TRY(ready(keys, err));
     const struct kr_data_key *key = kr_keyring_find(keys->keyring, id, version);
     if (!key)
@@ -301,6 +332,8 @@ enum kr_status kr_file_keys_mariadb(struct kr_file_keys *keys, uint32_t id, uint
 enum kr_status kr_file_keys_mariadb_latest(struct kr_file_keys *keys, uint32_t id,
                                            const struct kr_data_key **ret, struct kr_error *err)
 {
+    if (keys->bundle)
+        return kr_bundle_keys_mariadb(keys->bundle, id, 0, ret, err);
     KR_TRY(ready(keys, err));
     uint32_t version = kr_keyring_latest(keys->keyring, id);
     if (version == 0)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
- * The keys that files need. Nothing is opened before it is asked for: whether a key is here is
- * answered by the keystore alone, without token or PIN; a key's use opens the keyring. Without a
- * configured keyring the first question is answered by "unknown", the second fails.
+ * The keys that files need, of a keyring or of a bundle. Of a keyring nothing is opened before it
+ * is asked for: whether a key is here is answered by the keystore alone, without token or PIN; a
+ * key's use opens the keyring. Without a configured keyring the first question is answered by
+ * "unknown", the second fails.
  *
  * Functions may be called from any thread.
  */
@@ -11,12 +12,16 @@
 
 #include "files/report.h"
 #include "provider/keyring.h"
+#include "wrap/bundle.h"
 
 struct kr_file_keys;
 
 /* `config` is borrowed; NULL: no keyring is known. */
 KR_MUST_USE enum kr_status kr_file_keys_new(const struct kr_config *config,
                                             struct kr_file_keys **ret, struct kr_error *err);
+/* The keys of a bundle alone: no keyring is asked. `bundle` is borrowed and settled. */
+KR_MUST_USE enum kr_status kr_file_keys_of_bundle(const struct kr_bundle *bundle,
+                                                  struct kr_file_keys **ret, struct kr_error *err);
 /* NULL is accepted. */
 void kr_file_keys_free(struct kr_file_keys *keys);
 
@@ -39,7 +44,7 @@ KR_MUST_USE enum kr_status kr_file_keys_each(struct kr_file_keys *keys, kr_file_
                                              void *context, struct kr_error *err);
 
 /* The keyring, opened on first use; it stays the property of `keys`. As kr_keyring_open(), and
- * KR_CONFIG without one. */
+ * KR_CONFIG without one, as for a bundle. */
 KR_MUST_USE enum kr_status kr_file_keys_keyring(struct kr_file_keys *keys, struct kr_keyring **ret,
                                                 struct kr_error *err);
 

@@ -231,7 +231,14 @@ static void test_document_has_the_vectors(void **state)
                                           VECTOR_MYSQL_PAGE_ENCRYPTED,
                                           VECTOR_MYSQL_COMPRESSED,
                                           VECTOR_MYSQL_COMPRESSED_ENCRYPTED,
-                                          VECTOR_MYSQL_PAGE_SHA256};
+                                          VECTOR_MYSQL_PAGE_SHA256,
+                                          VECTOR_BUNDLE_ID,
+                                          VECTOR_BUNDLE_SLOT_IV,
+                                          VECTOR_BUNDLE_RECORDS,
+                                          VECTOR_BUNDLE_SCRYPT,
+                                          VECTOR_BUNDLE_PBKDF2,
+                                          VECTOR_BUNDLE_CUSTODIANS,
+                                          VECTOR_BUNDLE_RECIPIENT};
     char *document = read_document();
     for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++) {
         if (!strstr(document, vectors[i]))
