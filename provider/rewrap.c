@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "provider/change.h"
+#include "provider/crew.h"
 #include "provider/rows.h"
 
 #include <stdlib.h>
@@ -11,7 +12,6 @@
 
 enum {
     BATCH_BYTES = 4 << 20,
-    PROGRESS_MS = 100,
     /* A batch is stored as soon as it has taken so long, or so many times as long as reading it:
      * reading and storing go through all rows, for the manifest. */
     BATCH_MS = 250,
@@ -35,12 +35,8 @@ struct batch {
     struct kr_rewrap_result *result;
     uint64_t stored;
 
-    pthread_mutex_t lock; /* of what follows */
-    pthread_cond_t ended;
-    size_t next, done;
-    unsigned running;
-    bool stop;
-    struct kr_error error; /* the first failure */
+    const struct kr_rewrap_options *options;
+    uint64_t until; /* kr_now_ms() at which it has taken long enough */
 };
 
 /* --- which envelopes -------------------------------------------------------------------------- */
@@ -205,18 +201,6 @@ static enum kr_status read_view(struct kr_keystore *keystore, void *context, str
     return kr_each_envelope(batch->keyring, keystore, take_row, batch, err);
 }
 
-static enum kr_status copy_masters(struct batch *batch, struct kr_error *err)
-{
-    const struct kr_masters *from = &batch->keyring->masters;
-    batch->masters.keys = calloc(from->count + 1, sizeof(*from->keys));
-    if (!batch->masters.keys)
-        return kr_fail_memory(err);
-    memcpy(batch->masters.keys, from->keys, from->count * sizeof(*from->keys));
-    batch->masters.count = from->count;
-    batch->masters_version = batch->keyring->masters_version;
-    return KR_OK;
-}
-
 static enum kr_status read_locked(struct batch *batch, struct kr_error *err)
 {
     struct kr_keyring *keyring = batch->keyring;
@@ -230,7 +214,8 @@ static enum kr_status read_locked(struct batch *batch, struct kr_error *err)
         KR_TRY(kr_rows_view(keyring->keystore, read_view, batch, err));
     }
     KR_TRY(kr_keyring_prove_masters(keyring, keyring->keystore, err));
-    return copy_masters(batch, err);
+    batch->masters_version = keyring->masters_version;
+    return kr_masters_copy(&keyring->masters, &batch->masters, err);
 }
 
 static enum kr_status read_batch(struct batch *batch, struct kr_error *err)
@@ -250,8 +235,6 @@ static void free_batch(struct batch *batch)
     free(batch->items);
     free(batch->masters.keys);
     free(batch->master_rows);
-    pthread_cond_destroy(&batch->ended);
-    pthread_mutex_destroy(&batch->lock);
 }
 
 /* --- wrapping anew, on many threads ----------------------------------------------------------- */
@@ -268,15 +251,16 @@ static bool is_better(const struct kr_masters *masters, const struct kr_row *old
             count_current(masters, &after) > count_current(masters, &before));
 }
 
-static enum kr_status rewrap_item(const struct batch *batch, struct item *item,
-                                  struct kr_error *err)
+static enum kr_status rewrap_item(void *context, size_t number, struct kr_error *err)
 {
+    const struct batch *batch = context;
+    struct item *item = &batch->items[number];
     const struct kr_row *row = item->row;
-    struct kr_envelope_context context =
+    struct kr_envelope_context about =
         kr_keyring_context(batch->keyring, row->ns, row->id, row->owner, row->version, row->cipher);
     uint8_t *blob = NULL;
     size_t len = 0;
-    enum kr_status status = kr_envelope_rewrap(&batch->masters, &context, row->envelope,
+    enum kr_status status = kr_envelope_rewrap(&batch->masters, &about, row->envelope,
                                                row->envelope_len, &blob, &len, err);
     if (status != KR_OK) {
         kr_error_context(err, "%s key %s version %u", row->ns, row->id, row->version);
@@ -291,71 +275,26 @@ static enum kr_status rewrap_item(const struct batch *batch, struct item *item,
     return KR_OK;
 }
 
-static struct item *next_item(struct batch *batch)
-{
-    return batch->stop || batch->next == batch->count ? NULL : &batch->items[batch->next++];
-}
-
-static void *work(void *arg)
-{
-    struct batch *batch = arg;
-    struct item *item;
-    pthread_mutex_lock(&batch->lock);
-    while ((item = next_item(batch))) {
-        struct kr_error err = KR_ERROR_INIT;
-        pthread_mutex_unlock(&batch->lock);
-        enum kr_status status = rewrap_item(batch, item, &err);
-        pthread_mutex_lock(&batch->lock);
-        batch->done++;
-        if (status == KR_OK)
-            continue;
-        if (batch->error.status == KR_OK)
-            batch->error = err;
-        batch->stop = true;
-    }
-    batch->running--;
-    pthread_cond_signal(&batch->ended);
-    pthread_mutex_unlock(&batch->lock);
-    return NULL;
-}
-
 /* Reports, and ends the batch when it is interrupted or has taken long enough: with at least one
  * item, however late a busy machine starts the threads. */
-static void look_after(struct batch *batch, const struct kr_rewrap_options *options, uint64_t until)
+static bool look_after(void *context, size_t begun, size_t done)
 {
-    uint64_t done = batch->result->rewrapped, total = done + batch->result->left;
-    pthread_mutex_lock(&batch->lock);
-    while (batch->running > 0) {
-        struct timespec soon = kr_deadline(PROGRESS_MS);
-        pthread_cond_timedwait(&batch->ended, &batch->lock, &soon);
-        uint64_t now = done + batch->done;
-        pthread_mutex_unlock(&batch->lock);
-        bool go_on = !options->progress || options->progress(now, total, options->context);
-        pthread_mutex_lock(&batch->lock);
-        batch->result->interrupted = batch->result->interrupted || !go_on;
-        batch->stop = batch->stop || !go_on || (batch->next > 0 && kr_now_ms() >= until);
-    }
-    pthread_mutex_unlock(&batch->lock);
+    struct batch *batch = context;
+    const struct kr_rewrap_options *options = batch->options;
+    uint64_t before = batch->result->rewrapped, total = before + batch->result->left;
+    if (options->progress && !options->progress(before + done, total, options->context))
+        batch->result->interrupted = true;
+    return !batch->result->interrupted && (begun == 0 || kr_now_ms() < batch->until);
 }
 
-static enum kr_status work_off(struct batch *batch, const struct kr_rewrap_options *options,
-                               uint64_t until, struct kr_error *err)
+static enum kr_status work_off(struct batch *batch, struct kr_error *err)
 {
-    size_t wanted = options->threads < batch->count ? options->threads : batch->count;
-    pthread_t *threads = calloc(wanted, sizeof(*threads));
-    size_t started = 0;
-    if (!threads)
-        return kr_fail_memory(err);
-    pthread_mutex_lock(&batch->lock);
-    while (started < wanted && pthread_create(&threads[started], NULL, work, batch) == 0)
-        started++;
-    batch->running = (unsigned)started;
-    pthread_mutex_unlock(&batch->lock);
-    look_after(batch, options, until);
-    for (size_t i = 0; i < started; i++)
-        pthread_join(threads[i], NULL);
-    free(threads);
-    return started > 0 ? KR_OK : kr_fail(err, KR_INTERNAL, "no thread could be started");
+    const struct kr_crew crew = {.threads = batch->options->threads,
+                                 .count = batch->count,
+                                 .work = rewrap_item,
+                                 .go_on = look_after,
+                                 .context = batch};
+    return kr_crew_run(&crew, err);
 }
 
 /* --- storing ---------------------------------------------------------------------------------- */
@@ -436,32 +375,26 @@ static size_t count_done(const struct batch *batch)
 
 /* --- a run ------------------------------------------------------------------------------------ */
 
-static void init_batch(struct batch *batch, struct kr_keyring *keyring,
-                       const struct kr_rewrap_options *options, struct kr_rewrap_result *result)
-{
-    *batch = (struct batch){.keyring = keyring, .most = options->batch, .result = result};
-    pthread_mutex_init(&batch->lock, NULL);
-    kr_cond_init(&batch->ended);
-}
-
 /* What is done is stored also when something else fails. *ret_more: there may be more to do. */
-static enum kr_status run_batch(struct batch *batch, const struct kr_rewrap_options *options,
-                                bool *ret_more, struct kr_error *err)
+static enum kr_status run_batch(struct batch *batch, bool *ret_more, struct kr_error *err)
 {
+    const struct kr_rewrap_options *options = batch->options;
     uint64_t start = kr_now_ms();
     KR_TRY(read_batch(batch, err));
     uint64_t read = kr_now_ms(), least = options->once ? 0 : (read - start) * BATCH_READINGS;
     *ret_more = false;
     if (batch->count == 0)
         return KR_OK;
-    KR_TRY(work_off(batch, options, read + (least > BATCH_MS ? least : BATCH_MS), err));
+    batch->until = read + (least > BATCH_MS ? least : BATCH_MS);
+    struct kr_error failure = KR_ERROR_INIT;
+    enum kr_status status = work_off(batch, &failure);
     size_t done = count_done(batch);
     if (done > 0)
         KR_TRY(store_batch(batch, err));
     batch->result->left -= batch->stored;
-    if (batch->error.status != KR_OK) {
-        *err = batch->error;
-        return err->status;
+    if (status != KR_OK) {
+        *err = failure;
+        return status;
     }
     *ret_more = done > 0 && !batch->result->interrupted && !options->once;
     return KR_OK;
@@ -485,9 +418,9 @@ enum kr_status kr_rewrap(struct kr_keyring *keyring, const struct kr_rewrap_opti
     bool more = true;
     *ret = (struct kr_rewrap_result){0};
     while (status == KR_OK && more) {
-        struct batch batch;
-        init_batch(&batch, keyring, options, ret);
-        status = run_batch(&batch, options, &more, err);
+        struct batch batch = {
+            .keyring = keyring, .most = options->batch, .result = ret, .options = options};
+        status = run_batch(&batch, &more, err);
         free_batch(&batch);
     }
     if (status == KR_OK && !ret->interrupted && !options->once) {

@@ -142,6 +142,16 @@ void kr_secret_entry_free(struct kr_secret_entry *entry)
 
 enum { PAYLOAD_HEAD = 2 };
 
+const char *kr_secret_form_name(enum kr_secret_form form)
+{
+    static const char *const names[] = {
+        [KR_SECRET_WRAPPED] = "wrapped",
+        [KR_SECRET_TOKEN_ECB] = "token-ecb",
+        [KR_SECRET_TOKEN_CBC] = "token-cbc",
+    };
+    return names[form];
+}
+
 enum kr_status kr_secret_encode(enum kr_secret_form form, const char *type, const uint8_t *bytes,
                                 size_t len, uint8_t **ret, size_t *ret_len, struct kr_error *err)
 {

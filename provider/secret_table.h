@@ -48,6 +48,9 @@ void kr_secret_table_series(const struct kr_secret_table *table, const char *id,
 /* Secret memory; NULL is accepted. */
 void kr_secret_entry_free(struct kr_secret_entry *entry);
 
+/* The name of a form in the keystore's cipher column, so that status needs no token to count. */
+const char *kr_secret_form_name(enum kr_secret_form form);
+
 /* form(1) | length of type(1) | type | bytes: *ret is secret memory. */
 KR_MUST_USE enum kr_status kr_secret_encode(enum kr_secret_form form, const char *type,
                                             const uint8_t *bytes, size_t len, uint8_t **ret,

@@ -9,17 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The name of a form in the keystore's cipher column, so that status needs no token to count. */
-static const char *form_name(enum kr_secret_form form)
-{
-    static const char *const names[] = {
-        [KR_SECRET_WRAPPED] = "wrapped",
-        [KR_SECRET_TOKEN_ECB] = "token-ecb",
-        [KR_SECRET_TOKEN_CBC] = "token-cbc",
-    };
-    return names[form];
-}
-
 struct addition {
     const char *event; /* in the audit log */
     enum kr_secret_form form;
@@ -33,7 +22,7 @@ static enum kr_status add_secret(struct kr_change *change, void *context, struct
     const struct addition *addition = context;
     uint32_t latest, version;
     change->audit.name = addition->event;
-    change->audit.detail = form_name(addition->form);
+    change->audit.detail = kr_secret_form_name(addition->form);
     KR_TRY(kr_change_latest(change, &latest, err));
     if (latest != 0)
         return kr_fail(err, KR_REFUSED, "the secret '%s' exists already", change->id);
@@ -41,7 +30,8 @@ static enum kr_status add_secret(struct kr_change *change, void *context, struct
     size_t len = 0;
     KR_TRY(kr_secret_encode(addition->form, addition->type, addition->bytes, addition->len,
                             &payload, &len, err));
-    return kr_change_add(change, 1, form_name(addition->form), payload, len, &version, err);
+    return kr_change_add(change, 1, kr_secret_form_name(addition->form), payload, len, &version,
+                         err);
 }
 
 static enum kr_status check_name(const char *id, struct kr_error *err)
@@ -165,7 +155,7 @@ static enum kr_status generate_locked(struct kr_secrets *secrets, const char *id
                                          .ns = KR_NS_MYSQL,
                                          .id = id,
                                          .owner = owner,
-                                         .detail = form_name(form)};
+                                         .detail = kr_secret_form_name(form)};
     KR_TRY(kr_audit_begin(secrets->keyring->audit, &event, err));
     KR_TRY(generate_key(secrets, token, id, label, form, &object, err));
     struct addition addition = {

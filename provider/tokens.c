@@ -365,3 +365,15 @@ enum kr_status kr_masters_match(const struct kr_master_row *rows, size_t count,
     *ret = (struct kr_masters){.keys = keys, .count = used, .doubtful = doubtful};
     return KR_OK;
 }
+
+enum kr_status kr_masters_copy(const struct kr_masters *masters, struct kr_masters *ret,
+                               struct kr_error *err)
+{
+    struct kr_masters copy = {.count = masters->count, .doubtful = masters->doubtful};
+    copy.keys = calloc(masters->count + 1, sizeof(*copy.keys));
+    if (!copy.keys)
+        return kr_fail_memory(err);
+    memcpy(copy.keys, masters->keys, masters->count * sizeof(*copy.keys));
+    *ret = copy;
+    return KR_OK;
+}

@@ -60,4 +60,8 @@ KR_MUST_USE enum kr_status kr_masters_match(const struct kr_master_row *rows, si
                                             const struct kr_tokens *tokens, struct kr_masters *ret,
                                             struct kr_error *err);
 
+/* For work that goes on while the keyring's own may change; *ret->keys is malloc'ed. */
+KR_MUST_USE enum kr_status kr_masters_copy(const struct kr_masters *masters, struct kr_masters *ret,
+                                           struct kr_error *err);
+
 #endif

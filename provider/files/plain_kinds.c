@@ -12,9 +12,10 @@ struct key_count {
     uint32_t lowest, highest;
 };
 
-static void count_key(uint32_t id, unsigned bits, void *context)
+static void count_key(uint32_t id, const char *digits, unsigned bits, void *context)
 {
     struct key_count *count = context;
+    (void)digits;
     (void)bits;
     if (count->keys == 0 || id < count->lowest)
         count->lowest = id;

@@ -28,7 +28,7 @@ static enum kr_status replace(struct kr_file *file, const struct kr_file_kind_op
 {
     KR_REPLACEMENT replacement = {.fd = -1};
     bool current;
-    KR_TRY(kr_replacement_open(file, &replacement, err));
+    KR_TRY(kr_replacement_open(file->path, &file->st, &replacement, err));
     KR_TRY(ops->rekey(file, report, replacement.fd, &current, err));
     KR_TRY(kr_replacement_sync(&replacement, err));
     if (kr_file_stopped(file))

@@ -29,10 +29,10 @@ bool kr_replacement_is_name(const char *path)
     return len > suffix_len && strcmp(path + len - suffix_len, SUFFIX) == 0;
 }
 
-static enum kr_status make(const struct kr_file *file, struct kr_replacement *replacement,
+static enum kr_status make(const struct stat *like, struct kr_replacement *replacement,
                            struct kr_error *err)
 {
-    if (asprintf(&replacement->beside, "%s" SUFFIX, file->path) < 0) {
+    if (asprintf(&replacement->beside, "%s" SUFFIX, replacement->path) < 0) {
         replacement->beside = NULL;
         return kr_fail_memory(err);
     }
@@ -42,17 +42,17 @@ static enum kr_status make(const struct kr_file *file, struct kr_replacement *re
         open(replacement->beside, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (replacement->fd < 0)
         return fail("make", replacement->beside, err);
-    if (fchown(replacement->fd, file->st.st_uid, file->st.st_gid) != 0 ||
-        fchmod(replacement->fd, file->st.st_mode & 0777) != 0)
+    if (like && (fchown(replacement->fd, like->st_uid, like->st_gid) != 0 ||
+                 fchmod(replacement->fd, like->st_mode & 0777) != 0))
         return fail("set owner and mode of", replacement->beside, err);
     return KR_OK;
 }
 
-enum kr_status kr_replacement_open(const struct kr_file *file, struct kr_replacement *ret,
-                                   struct kr_error *err)
+enum kr_status kr_replacement_open(const char *path, const struct stat *like,
+                                   struct kr_replacement *ret, struct kr_error *err)
 {
-    struct kr_replacement replacement = {.fd = -1, .path = file->path};
-    enum kr_status status = make(file, &replacement, err);
+    struct kr_replacement replacement = {.fd = -1, .path = path};
+    enum kr_status status = make(like, &replacement, err);
     if (status == KR_OK)
         *ret = replacement;
     else

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
- * Another content for a file: written beside it, with its owner and mode, and put in its place in
- * one step. Killed before that step the old file is there, after it the new one.
+ * Another content for a file, or a new file: written beside it, with its owner and mode, and put in
+ * its place in one step. Killed before that step the old file is there, after it the new one.
  */
 #ifndef P11K_FILES_REPLACE_H
 #define P11K_FILES_REPLACE_H
 
-#include "files/file.h"
+#include <stdbool.h>
+#include <sys/stat.h>
+
+#include "base/status.h"
 
 struct kr_replacement {
     int fd;
@@ -17,8 +20,9 @@ struct kr_replacement {
 /* Whether this is the name of one that a killed run may have left. */
 bool kr_replacement_is_name(const char *path);
 
-/* What an earlier, killed run left beside the file is removed. KR_IO. */
-KR_MUST_USE enum kr_status kr_replacement_open(const struct kr_file *file,
+/* What an earlier, killed run left beside the file is removed. `like` is what the file is now;
+ * NULL: there is none, and the new one is open to its owner alone. `path` is borrowed. KR_IO. */
+KR_MUST_USE enum kr_status kr_replacement_open(const char *path, const struct stat *like,
                                                struct kr_replacement *ret, struct kr_error *err);
 /* Puts it on the disk; it can be read by its name beside the file. */
 KR_MUST_USE enum kr_status kr_replacement_sync(const struct kr_replacement *replacement,

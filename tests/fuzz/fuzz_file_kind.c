@@ -7,10 +7,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check_key(uint32_t id, unsigned bits, void *context)
+static void check_key(uint32_t id, const char *digits, unsigned bits, void *context)
 {
     size_t *room = context;
-    if (id < 1 || (bits != 128 && bits != 192 && bits != 256) || *room < bits / 4)
+    if (id < 1 || !digits || (bits != 128 && bits != 192 && bits != 256) || *room < bits / 4)
         abort();
     *room -= bits / 4;
 }

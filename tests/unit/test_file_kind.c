@@ -117,9 +117,10 @@ static void every_kind_has_its_names(void **state)
 
 /* --- key files -------------------------------------------------------------------------------- */
 
-static void add_key(uint32_t id, unsigned bits, void *context)
+static void add_key(uint32_t id, const char *digits, unsigned bits, void *context)
 {
     uint64_t *sum = context;
+    assert_int_equal(strspn(digits, "0123456789abcdefABCDEF"), bits / 4);
     *sum += (uint64_t)id * 1000 + bits;
 }
 
@@ -134,6 +135,19 @@ static void key_lists_are_read(void **state)
     sum = 0;
     assert_true(kr_key_list_parse(text, strlen(text) - 20, false, add_key, &sum));
     assert_int_equal(sum, 1000 + 128);
+    sum = 0;
+    const char remark[] = "7;" HEX32 "\t# the server reads no further\n";
+    assert_true(kr_key_list_parse(remark, strlen(remark), true, add_key, &sum));
+    assert_int_equal(sum, 7000 + 128);
+}
+
+static void wrong_lines_are_counted(void **state)
+{
+    (void)state;
+    const char text[] = "# keys\n1;" HEX32 "\n\nx\n2;" HEX32;
+    assert_int_equal(kr_key_list_wrong_line(text, strlen(text)), 4);
+    assert_int_equal(kr_key_list_wrong_line(text, strlen(text) - 1), 4);
+    assert_int_equal(kr_key_list_wrong_line(text, strlen("# keys\n1;" HEX32 "\n")), 0);
 }
 
 static void other_lines_are_of_no_key_list(void **state)
@@ -165,6 +179,7 @@ int main(void)
         cmocka_unit_test(short_files_are_safe),
         cmocka_unit_test(every_kind_has_its_names),
         cmocka_unit_test(key_lists_are_read),
+        cmocka_unit_test(wrong_lines_are_counted),
         cmocka_unit_test(other_lines_are_of_no_key_list),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

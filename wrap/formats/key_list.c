@@ -49,10 +49,25 @@ static bool are_digits_of_key(const char *text, size_t len)
     return len == 32 || len == 48 || len == 64;
 }
 
-/* False for a line that no key file has; *ret_bits is 0 for one without a key. */
-static bool read_line(const char *line, size_t len, uint32_t *ret_id, unsigned *ret_bits)
+/* The server reads no further than the digits. */
+static size_t without_comment(const char *text, size_t len)
 {
-    *ret_bits = 0;
+    for (size_t i = 1; i < len; i++)
+        if (text[i] == '#' && is_blank(text[i - 1]))
+            return i;
+    return len;
+}
+
+struct line {
+    uint32_t id;
+    const char *digits;
+    unsigned bits; /* 0: it has no key */
+};
+
+/* False for a line that no key file has. */
+static bool read_line(const char *line, size_t len, struct line *ret)
+{
+    ret->bits = 0;
     trim(&line, &len);
     if (len == 0 || *line == '#')
         return true;
@@ -61,33 +76,47 @@ static bool read_line(const char *line, size_t len, uint32_t *ret_id, unsigned *
         return false;
     size_t id_len = (size_t)(semicolon - line), key_len = len - id_len - 1;
     const char *key = semicolon + 1;
+    key_len = without_comment(key, key_len);
     trim(&line, &id_len);
     trim(&key, &key_len);
-    if (!read_id(line, id_len, ret_id) || !are_digits_of_key(key, key_len))
+    if (!read_id(line, id_len, &ret->id) || !are_digits_of_key(key, key_len))
         return false;
-    *ret_bits = (unsigned)key_len * 4;
+    ret->digits = key;
+    ret->bits = (unsigned)key_len * 4;
     return true;
+}
+
+/* Takes one line off the text. */
+static bool next_line(const char **text, size_t *len, struct line *ret)
+{
+    const char *end = memchr(*text, '\n', *len);
+    size_t line_len = end ? (size_t)(end - *text) : *len, used = line_len + (end ? 1 : 0);
+    bool sound = read_line(*text, line_len, ret);
+    *text += used;
+    *len -= used;
+    return sound;
 }
 
 bool kr_key_list_parse(const char *text, size_t len, bool whole, kr_key_list_visitor visit,
                        void *context)
 {
     bool found = false;
-    while (len > 0) {
-        const char *end = memchr(text, '\n', len);
-        size_t line_len = end ? (size_t)(end - text) : len;
-        uint32_t id = 0;
-        unsigned bits;
-        if (!end && !whole)
-            break;
-        if (!read_line(text, line_len, &id, &bits))
+    while (len > 0 && (whole || memchr(text, '\n', len))) {
+        struct line line;
+        if (!next_line(&text, &len, &line))
             return false;
-        found |= bits > 0;
-        if (bits > 0 && visit)
-            visit(id, bits, context);
-        size_t used = line_len + (end ? 1 : 0);
-        text += used;
-        len -= used;
+        found |= line.bits > 0;
+        if (line.bits > 0 && visit)
+            visit(line.id, line.digits, line.bits, context);
     }
     return found;
+}
+
+unsigned kr_key_list_wrong_line(const char *text, size_t len)
+{
+    struct line line;
+    for (unsigned number = 1; len > 0; number++)
+        if (!next_line(&text, &len, &line))
+            return number;
+    return 0;
 }

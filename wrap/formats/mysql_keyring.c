@@ -6,6 +6,8 @@
 #include <openssl/evp.h>
 #include <string.h>
 
+#include "base/hex.h"
+
 static void set_id(struct kr_mysql_keyring_key *key, const char *id, size_t len)
 {
     if (len >= sizeof(key->id))
@@ -18,6 +20,11 @@ static void set_id(struct kr_mysql_keyring_key *key, const char *id, size_t len)
 /* --- component_keyring_file ----------------------------------------------------------------------
  */
 
+static struct kr_mysql_keyring_part part_of(const json_t *text)
+{
+    return (struct kr_mysql_keyring_part){json_string_value(text), json_string_length(text)};
+}
+
 static const char *visit_element(const json_t *element, kr_mysql_keyring_visitor visit,
                                  void *context)
 {
@@ -25,7 +32,11 @@ static const char *visit_element(const json_t *element, kr_mysql_keyring_visitor
                  *user = json_object_get(element, "user");
     const json_t *data = json_object_get(element, "data");
     struct kr_mysql_keyring_key key = {.owned = json_string_length(user) > 0,
-                                       .bits = json_string_length(data) * 4};
+                                       .bits = json_string_length(data) / 2 * 8,
+                                       .name = part_of(id),
+                                       .user = part_of(user),
+                                       .type = part_of(json_object_get(element, "data_type")),
+                                       .data = part_of(data)};
     if (!json_is_string(id) || !json_is_string(user) || !json_is_string(data))
         return "one of its keys lacks id, user or data";
     set_id(&key, json_string_value(id), json_string_length(id));
@@ -63,11 +74,18 @@ enum { TOTAL, ID, TYPE, USER, DATA };
 #define VERSION_2 "Keyring file version:2.0"
 enum { VERSION_BYTES = sizeof(VERSION_1) - 1 };
 
+static void take_part(const char **at, uint64_t len, struct kr_mysql_keyring_part *ret)
+{
+    *ret = (struct kr_mysql_keyring_part){*at, (size_t)len};
+    *at += len;
+}
+
 /* The length of the key at `bytes`, 0 when it does not fit. */
 static size_t visit_key(const uint8_t *bytes, size_t room, kr_mysql_keyring_visitor visit,
                         void *context)
 {
     uint64_t lengths[LENGTHS], sum = LENGTHS_BYTES;
+    const char *at = (const char *)bytes + LENGTHS_BYTES;
     struct kr_mysql_keyring_key key;
     if (room < LENGTHS_BYTES)
         return 0;
@@ -79,9 +97,13 @@ static size_t visit_key(const uint8_t *bytes, size_t room, kr_mysql_keyring_visi
     }
     if (lengths[TOTAL] > room || sum > lengths[TOTAL] || lengths[TOTAL] - sum >= 8)
         return 0;
-    set_id(&key, (const char *)bytes + LENGTHS_BYTES, (size_t)lengths[ID]);
-    key.owned = lengths[USER] > 0;
-    key.bits = (size_t)lengths[DATA] * 8;
+    key = (struct kr_mysql_keyring_key){
+        .owned = lengths[USER] > 0, .bits = (size_t)lengths[DATA] * 8, .obfuscated = true};
+    take_part(&at, lengths[ID], &key.name);
+    take_part(&at, lengths[TYPE], &key.type);
+    take_part(&at, lengths[USER], &key.user);
+    take_part(&at, lengths[DATA], &key.data);
+    set_id(&key, key.name.at, key.name.len);
     visit(&key, context);
     return (size_t)lengths[TOTAL];
 }
@@ -113,4 +135,17 @@ const char *kr_mysql_keyring_plugin(const uint8_t *bytes, size_t len,
     }
     *ret_digest = after && digest_agrees(bytes, end + END_BYTES);
     return after && !*ret_digest ? "its digest is another one" : NULL;
+}
+
+/* --- the key itself ------------------------------------------------------------------------------
+ */
+
+bool kr_mysql_keyring_open(const struct kr_mysql_keyring_key *key, uint8_t *ret)
+{
+    static const char pattern[] = "*305=Ljt0*!@$Hnm(*-9-w;:";
+    if (!key->obfuscated)
+        return kr_hex_decode(key->data.at, key->data.len, ret);
+    for (size_t i = 0; i < key->data.len; i++)
+        ret[i] = (uint8_t)(key->data.at[i] ^ pattern[i % (sizeof(pattern) - 1)]);
+    return true;
 }

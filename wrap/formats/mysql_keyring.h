@@ -18,11 +18,19 @@
 
 enum { KR_MYSQL_KEYRING_ID_MAX = 256 };
 
-/* The key itself is not passed on. `id` is printable; longer ones are cut. */
+/* A part of the file: borrowed, and not terminated. */
+struct kr_mysql_keyring_part {
+    const char *at;
+    size_t len;
+};
+
 struct kr_mysql_keyring_key {
-    char id[KR_MYSQL_KEYRING_ID_MAX];
-    bool owned; /* it belongs to a user, not to the server */
+    char id[KR_MYSQL_KEYRING_ID_MAX]; /* printable; longer ones are cut */
+    bool owned;                       /* it belongs to a user, not to the server */
     size_t bits;
+    struct kr_mysql_keyring_part name, user, type; /* as they are in the file */
+    struct kr_mysql_keyring_part data; /* the key, as kr_mysql_keyring_open() reads it */
+    bool obfuscated;                   /* otherwise the data are hexadecimal digits */
 };
 
 typedef void (*kr_mysql_keyring_visitor)(const struct kr_mysql_keyring_key *key, void *context);
@@ -35,5 +43,8 @@ const char *kr_mysql_keyring_json(const char *text, size_t len, kr_mysql_keyring
 const char *kr_mysql_keyring_plugin(const uint8_t *bytes, size_t len,
                                     kr_mysql_keyring_visitor visit, void *context,
                                     bool *ret_digest);
+
+/* The key itself, bits / 8 bytes of it; false when its digits are wrong. */
+bool kr_mysql_keyring_open(const struct kr_mysql_keyring_key *key, uint8_t *ret);
 
 #endif
