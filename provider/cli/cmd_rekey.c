@@ -204,6 +204,8 @@ static enum kr_status run_all(struct cli_files *files, struct rekeying *all, str
         return kr_fail_memory(err);
     KR_TRY(kr_datadirs_new(&all->dirs.mariadb, err));
     KR_TRY(kr_mysql_datadirs_new(cli_flag(files->cli, OPT_ALONE), &all->dirs.mysql, err));
+    if (all->reseal)
+        kr_mysql_datadirs_headers_only(all->dirs.mysql, all->reseal->to);
     all->part = all->reseal ? CHECK : CHECK_AND_WRITE;
     enum kr_status status = cli_files_run(files, rekey_one, all, err);
     const struct totals seen = add_up(all, files->walk.count);

@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/io.h"
+#include "files/mysql_redo_headers.h"
 #include "formats/mysql_redo.h"
 
 /* A server writes the LSN of a clean shutdown into the first page of the system tablespace. */
@@ -27,6 +28,7 @@ struct held {
 
 struct kr_mysql_datadirs {
     bool alone;
+    struct kr_file_keys *headers_to; /* NULL: pages are changed */
     pthread_mutex_t lock;
     struct held *held;
     size_t count;
@@ -42,6 +44,11 @@ enum kr_status kr_mysql_datadirs_new(bool alone, struct kr_mysql_datadirs **ret,
     dirs->alone = alone;
     *ret = dirs;
     return KR_OK;
+}
+
+void kr_mysql_datadirs_headers_only(struct kr_mysql_datadirs *dirs, struct kr_file_keys *to)
+{
+    dirs->headers_to = to;
 }
 
 void kr_mysql_datadirs_free(struct kr_mysql_datadirs *dirs)
@@ -91,12 +98,6 @@ static void look_at_redo(const char *path, const struct kr_file_run *run, struct
     *newest = (struct newest){.redo = redo, .path = copy, .size = file.size};
 }
 
-/* Spare files, whose names end with _tmp, have old contents. */
-static bool is_log(const char *name)
-{
-    return strncmp(name, "#ib_redo", 8) == 0 && name[strspn(name + 8, "0123456789") + 8] == '\0';
-}
-
 static void find_newest(const char *dir, const struct kr_file_run *run, struct newest *ret)
 {
     char *folder = NULL;
@@ -105,7 +106,8 @@ static void find_newest(const char *dir, const struct kr_file_run *run, struct n
     DIR *entries = opendir(folder);
     for (struct dirent *entry; entries && (entry = readdir(entries));) {
         char *path = NULL;
-        if (!is_log(entry->d_name) || asprintf(&path, "%s/%s", folder, entry->d_name) < 0)
+        if (!kr_mysql_redo_is_name(entry->d_name) ||
+            asprintf(&path, "%s/%s", folder, entry->d_name) < 0)
             continue;
         look_at_redo(path, run, ret);
         free(path);
@@ -152,6 +154,75 @@ static enum kr_status check_clean(const char *dir, int system, const struct kr_f
     return status;
 }
 
+/* --- or will recovery leave headers alone? -------------------------------------------------------
+ */
+
+/* The log has the key that the tablespaces have: of the one keyring, or of the other already. */
+static enum kr_status log_has_headers(const char *dir, uint64_t checkpoint,
+                                      const struct kr_file_run *run, struct kr_file_keys *to,
+                                      bool *ret, struct kr_error *err)
+{
+    struct kr_file_run other = *run;
+    struct kr_error ignored = KR_ERROR_INIT;
+    char *folder = NULL;
+    if (asprintf(&folder, "%s" REDO_FOLDER, dir) < 0)
+        return kr_fail_memory(err);
+    other.keys = to;
+    enum kr_status status = kr_mysql_redo_has_headers(folder, checkpoint, &other, ret, &ignored);
+    if (status != KR_OK)
+        status = kr_mysql_redo_has_headers(folder, checkpoint, run, ret, err);
+    free(folder);
+    return status;
+}
+
+static bool is_clone(const struct newest *newest)
+{
+    return strncmp(newest->redo.creator, "MySQL Clone", 11) == 0;
+}
+
+static enum kr_status refuse_headers(const char *dir, struct kr_error *err)
+{
+    kr_fail(err, KR_REFUSED,
+            "the server of %s was not shut down cleanly, and its redo log has encryption headers "
+            "that recovery puts in the place of others",
+            dir);
+    kr_hint(err,
+            "start it with the keyring that it had and stop it, or copy it once more: stopped, "
+            "or with CLONE");
+    return err->status;
+}
+
+/* `unclean` is the answer where nothing else can be found out. */
+static enum kr_status check_recovery(const char *dir, const struct kr_file_run *run,
+                                     struct kr_file_keys *to, const struct kr_error *unclean,
+                                     struct kr_error *err)
+{
+    bool has = false;
+    enum kr_status status = KR_OK;
+    struct newest newest = {.path = NULL};
+    find_newest(dir, run, &newest);
+    if (!newest.path || newest.redo.off) {
+        *err = *unclean;
+        status = unclean->status;
+    } else if (!is_clone(&newest)) {
+        status = log_has_headers(dir, newest.redo.checkpoint, run, to, &has, err);
+    }
+    free(newest.path);
+    return status == KR_OK && has ? refuse_headers(dir, err) : status;
+}
+
+static enum kr_status check(const char *dir, int system, const struct kr_file_run *run,
+                            struct kr_file_keys *headers_to, struct kr_error *err)
+{
+    struct kr_error unclean = KR_ERROR_INIT;
+    enum kr_status status = check_clean(dir, system, run, &unclean);
+    if (status == KR_REFUSED && headers_to)
+        return check_recovery(dir, run, headers_to, &unclean, err);
+    if (status != KR_OK)
+        *err = unclean;
+    return status;
+}
+
 /* --- locked? -------------------------------------------------------------------------------------
  */
 
@@ -168,12 +239,12 @@ static enum kr_status take_lock(const char *dir, const char *system, int fd, str
 }
 
 static enum kr_status lock(const char *dir, const char *system, const struct kr_file_run *run,
-                           int *ret, struct kr_error *err)
+                           struct kr_file_keys *headers_to, int *ret, struct kr_error *err)
 {
     int fd = open(system, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     enum kr_status status = take_lock(dir, system, fd, err);
     if (status == KR_OK)
-        status = check_clean(dir, fd, run, err);
+        status = check(dir, fd, run, headers_to, err);
     if (status == KR_OK)
         *ret = fd;
     else
@@ -203,7 +274,7 @@ static enum kr_status hold(struct kr_mysql_datadirs *dirs, const char *dir, cons
     entry->path = strdup(dir);
     if (!entry->path)
         return kr_fail_memory(err);
-    enum kr_status status = lock(dir, system, run, &entry->fd, err);
+    enum kr_status status = lock(dir, system, run, dirs->headers_to, &entry->fd, err);
     if (status == KR_OK)
         dirs->count++;
     else

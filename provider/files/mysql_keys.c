@@ -19,10 +19,16 @@ static enum kr_status fail_header(const char *path, const struct kr_mysql_info *
     return kr_fail(err, KR_INTEGRITY, "the encryption header of %s is damaged", path);
 }
 
+/* CLONE seals the key of the redo log in the first file of the log alone: in the others it stands
+ * as it is. */
 static enum kr_status open_default(const struct kr_mysql_info *info, uint8_t *ret,
                                    struct kr_error *err)
 {
     uint8_t key[KR_MYSQL_KEY_BYTES];
+    if (kr_mysql_info_opened(info, info->sealed)) {
+        memcpy(ret, info->sealed, KR_MYSQL_SEALED_BYTES);
+        return KR_OK;
+    }
     kr_mysql_default_master(key);
     if (!kr_mysql_unseal_by(key, info->sealed, ret))
         return kr_fail(err, KR_INTERNAL, "OpenSSL failed to decrypt an encryption header");
@@ -103,8 +109,10 @@ enum kr_status kr_mysql_info_report(const struct kr_mysql_info *info, uint64_t u
         kr_mysql_info_master(info, master);
         if (*master)
             return kr_file_report_need(report, master, 0, 0, units, err);
-        return kr_file_report_note(report, err,
-                                   "its key is sealed by MySQL's built-in key: no secret");
+        return kr_file_report_note(report, err, "its key %s",
+                                   kr_mysql_info_opened(info, info->sealed)
+                                       ? "stands in the clear: CLONE leaves it so"
+                                       : "is sealed by MySQL's built-in key: no secret");
     case KR_MYSQL_INFO_TOO_OLD:
         return kr_file_report_note(report, err,
                                    "its encryption header is MySQL 5.7.11's, which is not read");

@@ -11,6 +11,7 @@
 #include "base/secret.h"
 #include "files/kinds.h"
 #include "files/mysql_keys.h"
+#include "files/mysql_redo.h"
 #include "files/stream.h"
 #include "hwaccel/pages.h"
 
@@ -127,6 +128,9 @@ struct reading {
     struct kr_pages *cipher; /* NULL: there is no key */
     const uint8_t *iv;
     struct kr_file_check *check; /* NULL: a damaged block is a failure */
+    kr_mysql_redo_visitor visit; /* NULL: all blocks are checked, also those of earlier uses */
+    void *visit_context;
+    bool ended; /* nothing more to visit */
 };
 
 static enum kr_status damaged(const struct reading *reading, uint64_t block, const char *why,
@@ -181,6 +185,25 @@ static enum kr_status check_blocks(const struct reading *reading, const uint8_t 
     return KR_OK;
 }
 
+/* The log ends with the first block that is not of its place. One that is must be right: what does
+ * not open with this key must not pass for the end. */
+static enum kr_status visit_blocks(struct reading *reading, const uint8_t *bytes, size_t count,
+                                   uint64_t first, struct kr_error *err)
+{
+    const struct kr_mysql_redo *redo = &reading->redo;
+    for (size_t i = 0; i < count && !reading->ended; i++) {
+        const uint8_t *block = bytes + i * BLOCK;
+        reading->ended = !kr_mysql_redo_in_place(redo, first + i, block);
+        if (reading->ended)
+            break;
+        if (kr_mysql_redo_check(redo, first + i, block) != KR_MYSQL_REDO_SOUND)
+            return damaged(reading, first + i, "checksum mismatch, or it has another key", err);
+        reading->visit(redo->start_lsn + (first + i - HEAD_BLOCKS) * BLOCK, block,
+                       reading->visit_context);
+    }
+    return KR_OK;
+}
+
 static enum kr_status work(uint8_t *bytes, size_t len, uint64_t offset, void *context,
                            struct kr_error *err)
 {
@@ -192,7 +215,8 @@ static enum kr_status work(uint8_t *bytes, size_t len, uint64_t offset, void *co
         uint8_t *at = bytes + done * BLOCK;
         if (reading->cipher)
             KR_TRY(decrypt_blocks(reading, at, count, err));
-        KR_TRY(check_blocks(reading, at, count, first + done, err));
+        KR_TRY(reading->visit ? visit_blocks(reading, at, count, first + done, err)
+                              : check_blocks(reading, at, count, first + done, err));
     }
     if (len % BLOCK)
         return damaged(reading, first + blocks, "the file ends within it", err);
@@ -219,6 +243,15 @@ static enum kr_status read_blocks(struct reading *reading, int out, struct kr_er
     return kr_stream_run(&stream, err);
 }
 
+static enum kr_status unseal(struct reading *reading, const struct kr_mysql_info *info,
+                             uint8_t *opened, struct kr_error *err)
+{
+    const struct kr_file *file = reading->file;
+    KR_TRY(kr_mysql_unseal(file->run->keys, file->path, info, opened, err));
+    reading->iv = opened + KR_MYSQL_KEY_BYTES;
+    return kr_pages_new(KR_CIPHER_AES_CBC, opened, KR_MYSQL_KEY_BYTES, &reading->cipher, err);
+}
+
 static enum kr_status open_key(struct reading *reading, const struct kr_file_report *report,
                                uint8_t *opened, struct kr_error *err)
 {
@@ -232,9 +265,7 @@ static enum kr_status open_key(struct reading *reading, const struct kr_file_rep
         kr_hint(err, "keep the files of #innodb_redo together");
         return err->status;
     }
-    KR_TRY(kr_mysql_unseal(file->run->keys, file->path, &info, opened, err));
-    reading->iv = opened + KR_MYSQL_KEY_BYTES;
-    return kr_pages_new(KR_CIPHER_AES_CBC, opened, KR_MYSQL_KEY_BYTES, &reading->cipher, err);
+    return unseal(reading, &info, opened, err);
 }
 
 static enum kr_status read_log(struct reading *reading, const struct kr_file_report *report,
@@ -273,6 +304,24 @@ static enum kr_status decrypt(struct kr_file *file, const struct kr_file_report 
     if (!parse(file, &reading.redo))
         return kr_fail(err, KR_INTEGRITY, "the head of %s is damaged", file->path);
     return read_log(&reading, report, out, err);
+}
+
+enum kr_status kr_mysql_redo_each(const struct kr_file *file, kr_mysql_redo_visitor visit,
+                                  void *context, bool *ret_full, struct kr_error *err)
+{
+    struct reading reading = {.file = file, .visit = visit, .visit_context = context};
+    KR_SECRET uint8_t *opened = kr_secret_alloc(KR_MYSQL_SEALED_BYTES);
+    if (!opened)
+        return kr_fail_secret(err);
+    if (!parse(file, &reading.redo))
+        return kr_fail(err, KR_INTEGRITY, "the head of %s is damaged", file->path);
+    if (reading.redo.info.state != KR_MYSQL_INFO_NONE || header_beside(file, &reading.redo.info))
+        KR_TRY(unseal(&reading, &reading.redo.info, opened, err));
+    enum kr_status status = read_blocks(&reading, -1, err);
+    kr_pages_free(reading.cipher);
+    if (status == KR_OK)
+        *ret_full = !reading.ended;
+    return status;
 }
 
 const struct kr_file_kind_ops kr_mysql_redo_ops = {
