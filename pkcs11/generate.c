@@ -3,7 +3,7 @@
 #include "pkcs11/session.h"
 
 #include "pkcs11/ckr.h"
-#include "pkcs11/rsa_public.h"
+#include "pkcs11/import.h"
 
 #include <openssl/rand.h>
 
@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* A version 4 UUID (RFC 4122). */
-static enum kr_status new_id(struct kr_object_id *ret, struct kr_error *err)
+enum kr_status kr_object_id_make(struct kr_object_id *ret, struct kr_error *err)
 {
     struct kr_object_id id = {.len = 16};
 
@@ -39,45 +39,68 @@ bool kr_template_refused(CK_RV rv)
 }
 
 /* NSS has no room for CKA_ALLOWED_MECHANISMS in a token object, and says CKR_GENERAL_ERROR. */
-static bool refused_when_made(CK_RV rv)
+bool kr_refused_when_made(CK_RV rv)
 {
     return kr_template_refused(rv) || rv == CKR_GENERAL_ERROR;
 }
 
 /* One usage pair only: a key with WRAP (by CBC, say) and DECRYPT would reveal other keys of the
  * token. The list of allowed mechanisms says the same once more, where the token knows it. */
-static CK_RV generate(struct kr_session *s, const struct kr_object_id *id, const char *label,
-                      enum kr_key_usage usage, CK_MECHANISM_TYPE mechanism, CK_OBJECT_HANDLE *ret)
+void kr_key_template_fill(struct kr_key_template *t, const struct kr_key_order *order)
+{
+    const bool crypt = order->usage == KR_KEY_CRYPTS;
+
+    t->class = CKO_SECRET_KEY;
+    t->type = CKK_AES;
+    t->yes = t->crypt = t->wrap = CK_TRUE;
+    t->no = CK_FALSE;
+    *(crypt ? &t->wrap : &t->crypt) = CK_FALSE;
+    t->mechanism = order->mechanism;
+    const CK_ATTRIBUTE attrs[KR_KEY_ATTRS] = {
+        {CKA_CLASS, &t->class, sizeof(t->class)},
+        {CKA_KEY_TYPE, &t->type, sizeof(t->type)},
+        {CKA_TOKEN, &t->yes, sizeof(t->yes)},
+        {CKA_PRIVATE, &t->yes, sizeof(t->yes)},
+        {CKA_SENSITIVE, &t->yes, sizeof(t->yes)},
+        {CKA_EXTRACTABLE, &t->no, sizeof(t->no)},
+        {CKA_ENCRYPT, &t->crypt, sizeof(t->crypt)},
+        {CKA_DECRYPT, &t->crypt, sizeof(t->crypt)},
+        {CKA_WRAP, &t->wrap, sizeof(t->wrap)},
+        {CKA_UNWRAP, &t->wrap, sizeof(t->wrap)},
+        {CKA_SIGN, &t->no, sizeof(t->no)},
+        {CKA_VERIFY, &t->no, sizeof(t->no)},
+        {CKA_DERIVE, &t->no, sizeof(t->no)},
+        {CKA_ID, (void *)order->id.bytes, order->id.len},
+        {CKA_LABEL, (void *)order->label, strlen(order->label)},
+    };
+    memcpy(t->attrs, attrs, sizeof(attrs));
+    t->count = KR_KEY_ATTRS;
+}
+
+void kr_key_template_add(struct kr_key_template *t, CK_ATTRIBUTE_TYPE type, void *value,
+                         CK_ULONG len)
+{
+    t->attrs[t->count++] = (CK_ATTRIBUTE){type, value, len};
+}
+
+void kr_key_template_allow(struct kr_key_template *t)
+{
+    kr_key_template_add(t, CKA_ALLOWED_MECHANISMS, &t->mechanism, sizeof(t->mechanism));
+}
+
+static CK_RV generate(struct kr_session *s, const struct kr_key_order *order, CK_OBJECT_HANDLE *ret)
 {
     CK_MECHANISM generate = {CKM_AES_KEY_GEN, NULL, 0};
-    CK_BBOOL yes = CK_TRUE, no = CK_FALSE, crypt = usage == KR_KEY_CRYPTS, wrap = !crypt;
-    CK_OBJECT_CLASS class = CKO_SECRET_KEY;
-    CK_KEY_TYPE type = CKK_AES;
+    struct kr_key_template t;
     CK_ULONG len = 32;
-    CK_ATTRIBUTE template[] = {
-        {CKA_CLASS, &class, sizeof(class)},
-        {CKA_KEY_TYPE, &type, sizeof(type)},
-        {CKA_VALUE_LEN, &len, sizeof(len)},
-        {CKA_TOKEN, &yes, sizeof(yes)},
-        {CKA_PRIVATE, &yes, sizeof(yes)},
-        {CKA_SENSITIVE, &yes, sizeof(yes)},
-        {CKA_EXTRACTABLE, &no, sizeof(no)},
-        {CKA_ENCRYPT, &crypt, sizeof(crypt)},
-        {CKA_DECRYPT, &crypt, sizeof(crypt)},
-        {CKA_WRAP, &wrap, sizeof(wrap)},
-        {CKA_UNWRAP, &wrap, sizeof(wrap)},
-        {CKA_SIGN, &no, sizeof(no)},
-        {CKA_VERIFY, &no, sizeof(no)},
-        {CKA_DERIVE, &no, sizeof(no)},
-        {CKA_ID, (void *)id->bytes, id->len},
-        {CKA_LABEL, (void *)label, strlen(label)},
-        {CKA_ALLOWED_MECHANISMS, &mechanism, sizeof(mechanism)},
-    };
-    CK_ULONG count = sizeof(template) / sizeof(template[0]);
-    CK_RV rv = P11(s, C_GenerateKey, s->handle, &generate, template, count, ret);
+    CK_RV rv;
 
-    if (refused_when_made(rv))
-        rv = P11(s, C_GenerateKey, s->handle, &generate, template, count - 1, ret);
+    kr_key_template_fill(&t, order);
+    kr_key_template_add(&t, CKA_VALUE_LEN, &len, sizeof(len));
+    kr_key_template_allow(&t);
+    rv = P11(s, C_GenerateKey, s->handle, &generate, t.attrs, t.count, ret);
+    if (kr_refused_when_made(rv))
+        rv = P11(s, C_GenerateKey, s->handle, &generate, t.attrs, t.count - 1, ret);
     return rv;
 }
 
@@ -122,7 +145,7 @@ static CK_RV generate_pair(struct kr_session *s, const struct kr_object_id *id, 
     CK_RV rv = P11(s, C_GenerateKeyPair, s->handle, &generate, public, publics, private, privates,
                    &other, ret_private);
 
-    if (refused_when_made(rv))
+    if (kr_refused_when_made(rv))
         rv = P11(s, C_GenerateKeyPair, s->handle, &generate, public, publics, private, privates - 1,
                  &other, ret_private);
     return rv;
@@ -168,7 +191,7 @@ enum kr_status kr_key_order_fill(struct kr_key_order *order, enum kr_key_kind ki
     if (strlen(label) >= sizeof(order->label))
         return kr_fail(err, KR_USAGE, "a key's label has at most %zu bytes",
                        sizeof(order->label) - 1);
-    KR_TRY(new_id(&order->id, err));
+    KR_TRY(kr_object_id_make(&order->id, err));
     strcpy(order->label, label);
     order->kind = kind;
     order->tried = order->made = false;
@@ -179,8 +202,7 @@ static enum kr_status generate_any(struct kr_session *s, const struct kr_key_ord
                                    CK_OBJECT_HANDLE *ret, struct kr_error *err)
 {
     const bool pair = order->kind == KR_KIND_RSA;
-    CK_RV rv = pair ? generate_pair(s, &order->id, order->label, ret)
-                    : generate(s, &order->id, order->label, order->usage, order->mechanism, ret);
+    CK_RV rv = pair ? generate_pair(s, &order->id, order->label, ret) : generate(s, order, ret);
 
     kr_keys_forget(s);
     if (rv == CKR_OK)
@@ -199,12 +221,14 @@ static enum kr_status make_one(struct kr_session *s, struct kr_key_order *order,
     enum kr_status status;
 
     order->tried = true;
-    KR_TRY(generate_any(s, order, &key.handle, err));
-    order->made = true;
     order->info = (struct kr_master_info){.on_token = true};
+    KR_TRY(order->value ? kr_key_import(s, order, &key.handle, err)
+                        : generate_any(s, order, &key.handle, err));
+    order->made = true;
     status = kr_key_read(s, &key, &order->info, err);
     if (status == KR_OK)
-        status = kr_key_accept(&order->info, err);
+        status = order->value ? kr_key_accept_imported(&order->info, err)
+                              : kr_key_accept(&order->info, err);
     if (status != KR_OK && !s->lost && kr_key_destroy(s, key.handle, key.kind, &key.id) == CKR_OK)
         order->made = false;
     return status;
@@ -219,7 +243,8 @@ enum kr_status kr_key_make(struct kr_session *s, struct kr_key_order *order, str
     enum kr_status status;
 
     if (order->tried) {
-        status = kr_key_usable(s, &order->id, &handle, &order->info, err);
+        status = order->value ? kr_key_imported(s, order, err)
+                              : kr_key_usable(s, &order->id, &handle, &order->info, err);
         if (status != KR_NOT_FOUND || s->wants_keys)
             return status;
         order->made = false;

@@ -401,6 +401,19 @@ enum kr_status kr_key_accept(const struct kr_master_info *info, struct kr_error 
     return KR_REFUSED;
 }
 
+/* SoftHSM2 does not tell the length of a key that it has unwrapped; that it is the one that it was
+ * given is seen when it is made. */
+enum kr_status kr_key_accept_imported(const struct kr_master_info *info, struct kr_error *err)
+{
+    struct kr_master_info now = *info;
+
+    if (now.bits == 0)
+        now.bits = 256;
+    now.never_extractable = now.always_sensitive = true;
+    now.problem = find_problem(&now);
+    return kr_key_accept(&now, err);
+}
+
 enum kr_status kr_key_usable(struct kr_session *s, const struct kr_object_id *id,
                              CK_OBJECT_HANDLE *ret, struct kr_master_info *ret_info,
                              struct kr_error *err)
@@ -415,6 +428,22 @@ enum kr_status kr_key_usable(struct kr_session *s, const struct kr_object_id *id
         __atomic_store_n(&key->checked, true, __ATOMIC_RELAXED);
         if (ret_info)
             *ret_info = info;
+    }
+    *ret = key->handle;
+    return KR_OK;
+}
+
+enum kr_status kr_imported_usable(struct kr_session *s, const struct kr_object_id *id,
+                                  CK_OBJECT_HANDLE *ret, struct kr_error *err)
+{
+    struct kr_key_entry *key = NULL;
+    struct kr_master_info info;
+
+    KR_TRY(kr_keys_find(s, id, &key, err));
+    if (!__atomic_load_n(&key->imported, __ATOMIC_RELAXED)) {
+        KR_TRY(kr_key_read(s, key, &info, err));
+        KR_TRY(kr_key_accept_imported(&info, err));
+        __atomic_store_n(&key->imported, true, __ATOMIC_RELAXED);
     }
     *ret = key->handle;
     return KR_OK;

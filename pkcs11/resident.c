@@ -3,6 +3,7 @@
 #include "pkcs11/resident.h"
 
 #include "pkcs11/ckr.h"
+#include "pkcs11/import.h"
 #include "pkcs11/token_internal.h"
 
 #include <stdio.h>
@@ -38,18 +39,85 @@ enum kr_status kr_resident_generate(struct kr_token *token, const char *label,
     return KR_OK;
 }
 
-enum kr_status kr_resident_check(struct kr_token *token, const struct kr_object_id *id,
-                                 struct kr_error *err)
+/* --- from outside ------------------------------------------------------------------------------
+ */
+
+/* An RSA key pair is made first. */
+enum { TRANSPORT_MS = 120000 };
+
+struct import_args {
+    struct kr_key_order orders[KR_RESIDENT_IMPORTS_MAX];
+    uint8_t values[KR_RESIDENT_IMPORTS_MAX][KR_SEALING_KEY_BYTES];
+    size_t count;
+};
+
+static enum kr_status run_import(struct kr_session *s, void *data, struct kr_error *err)
 {
+    struct import_args *args = data;
+    struct kr_transport transport = {.has_pair = false};
+    enum kr_status status = KR_OK;
+
+    for (size_t i = 0; i < args->count && status == KR_OK; i++) {
+        args->orders[i].value = args->values[i];
+        args->orders[i].transport = &transport;
+        status = kr_key_make(s, &args->orders[i], err);
+    }
+    kr_transport_end(s, &transport);
+    return status;
+}
+
+enum kr_status kr_resident_import(struct kr_token *token, const struct kr_resident_import *imports,
+                                  size_t count, struct kr_error *err)
+{
+    KR_JOB struct kr_job *job = kr_job_new(sizeof(struct import_args), run_import, NULL);
+    struct import_args *args;
+
+    if (!job)
+        return kr_fail_memory(err);
+    args = (struct import_args *)job->args;
+    if (count > KR_RESIDENT_IMPORTS_MAX)
+        return kr_fail(err, KR_USAGE, "%zu keys are too many at once", count);
+    for (size_t i = 0; i < count; i++) {
+        KR_TRY(kr_key_order_fill(&args->orders[i], KR_KIND_AES, imports[i].label, err));
+        args->orders[i].id = imports[i].id;
+        args->orders[i].usage = KR_KEY_CRYPTS;
+        args->orders[i].mechanism = mechanism_type(imports[i].mode);
+        memcpy(args->values[i], imports[i].key, sizeof(args->values[i]));
+    }
+    args->count = count;
+    job->timeout_ms = TRANSPORT_MS;
+    return kr_token_run(token, KR_NEED_LOGIN, job, err);
+}
+
+/* --- use ---------------------------------------------------------------------------------------
+ */
+
+static enum kr_status run_check(struct kr_session *s, void *data, struct kr_error *err)
+{
+    CK_OBJECT_HANDLE handle;
+
+    return kr_imported_usable(s, data, &handle, err);
+}
+
+enum kr_status kr_resident_check(struct kr_token *token, const struct kr_object_id *id,
+                                 bool imported, struct kr_error *err)
+{
+    KR_JOB struct kr_job *job = NULL;
     struct kr_master_info info;
 
-    return kr_master_find(token, id, &info, err);
+    if (!imported)
+        return kr_master_find(token, id, &info, err);
+    job = kr_job_new(sizeof(*id), run_check, NULL);
+    if (!job)
+        return kr_fail_memory(err);
+    memcpy(job->args, id, sizeof(*id));
+    return kr_token_run(token, KR_NEED_LOGIN, job, err);
 }
 
 struct crypt_args {
     struct kr_object_id id;
     enum kr_resident_mode mode;
-    bool encrypt;
+    bool encrypt, imported;
     uint8_t iv[BLOCK];
     size_t len;
     uint8_t in[KR_RESIDENT_BYTES_MAX], out[KR_RESIDENT_BYTES_MAX];
@@ -82,7 +150,8 @@ static enum kr_status run_crypt(struct kr_session *s, void *data, struct kr_erro
     CK_ULONG len = sizeof(args->out);
     CK_RV rv;
 
-    KR_TRY(kr_key_usable(s, &args->id, &key, NULL, err));
+    KR_TRY(args->imported ? kr_imported_usable(s, &args->id, &key, err)
+                          : kr_key_usable(s, &args->id, &key, NULL, err));
     rv = crypt_block(s, key, args, &len);
     if (rv != CKR_OK)
         return kr_ckr_fail(
@@ -111,6 +180,7 @@ enum kr_status kr_resident_crypt(struct kr_token *token, const struct kr_object_
     args->id = *id;
     args->mode = op->mode;
     args->encrypt = op->encrypt;
+    args->imported = op->imported;
     args->len = len;
     memcpy(args->in, in, len);
     if (op->iv)

@@ -20,13 +20,30 @@ KR_MUST_USE enum kr_status kr_resident_generate(struct kr_token *token, const ch
                                                 enum kr_resident_mode mode,
                                                 struct kr_object_id *ret, struct kr_error *err);
 
+/* A key of 32 bytes from outside, for the id that kr_object_id_make() gave. It is as closed as one
+ * that was made in the token, but CKA_ALWAYS_SENSITIVE, CKA_NEVER_EXTRACTABLE and CKA_LOCAL of it
+ * are false, as was true: these functions take such a key only as an imported one. */
+struct kr_resident_import {
+    struct kr_object_id id;
+    const char *label;
+    enum kr_resident_mode mode;
+    const uint8_t *key;
+};
+
+/* Puts each of them into the token, at most KR_RESIDENT_IMPORTS_MAX, and tries it out. KR_REFUSED
+ * when the token takes none. After a failure any of them may be there. */
+enum { KR_RESIDENT_IMPORTS_MAX = 32 };
+KR_MUST_USE enum kr_status kr_resident_import(struct kr_token *token,
+                                              const struct kr_resident_import *imports,
+                                              size_t count, struct kr_error *err);
+
 /* KR_OK when the key is there and what it should be: KR_NOT_FOUND, KR_REFUSED. */
 KR_MUST_USE enum kr_status kr_resident_check(struct kr_token *token, const struct kr_object_id *id,
-                                             struct kr_error *err);
+                                             bool imported, struct kr_error *err);
 
 struct kr_resident_op {
     enum kr_resident_mode mode;
-    bool encrypt;
+    bool encrypt, imported;
     const uint8_t *iv;    /* 16 bytes for CBC, NULL for ECB */
     unsigned patience_ms; /* how long a token that went away is waited for; 0: its timeout */
 };

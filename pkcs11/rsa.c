@@ -42,8 +42,8 @@ static bool take_number(const CK_ATTRIBUTE *attr, uint8_t *ret, size_t max, size
     return true;
 }
 
-static enum kr_status read_numbers(struct kr_session *s, CK_OBJECT_HANDLE object,
-                                   struct kr_rsa_public *ret, bool *ret_found, struct kr_error *err)
+enum kr_status kr_rsa_read_public(struct kr_session *s, CK_OBJECT_HANDLE object,
+                                  struct kr_rsa_public *ret, bool *ret_found, struct kr_error *err)
 {
     uint8_t modulus[KR_RSA_BYTES_MAX + 8], exponent[16];
     CK_ATTRIBUTE attrs[] = {{CKA_MODULUS, modulus, sizeof(modulus)},
@@ -123,7 +123,7 @@ static enum kr_status read_public_object(struct kr_session *s, CK_OBJECT_HANDLE 
         object = objects[0];
     free(objects);
     if (count == 1)
-        KR_TRY(read_numbers(s, object, ret, &found, err));
+        KR_TRY(kr_rsa_read_public(s, object, ret, &found, err));
     if (!found)
         return kr_fail(err, KR_REFUSED,
                        "the token tells no usable public key for the RSA key (%zu "
@@ -138,7 +138,7 @@ static enum kr_status read_half(struct kr_session *s, CK_OBJECT_HANDLE master,
 {
     bool found = false;
 
-    KR_TRY(read_numbers(s, master, ret, &found, err));
+    KR_TRY(kr_rsa_read_public(s, master, ret, &found, err));
     if (!found)
         KR_TRY(read_public_object(s, master, id, ret, err));
     if (ret->modulus_len < KR_RSA_BITS_MIN / 8)
@@ -211,14 +211,20 @@ enum kr_status kr_rsa_wrap(struct kr_session *s, CK_OBJECT_HANDLE master,
     return KR_OK;
 }
 
+CK_RSA_PKCS_OAEP_PARAMS kr_rsa_oaep(enum kr_wrap_mechanism mechanism)
+{
+    bool sha1 = mechanism == KR_WRAP_RSA_SHA1;
+
+    return (CK_RSA_PKCS_OAEP_PARAMS){.hashAlg = sha1 ? CKM_SHA_1 : CKM_SHA256,
+                                     .mgf = sha1 ? CKG_MGF1_SHA1 : CKG_MGF1_SHA256,
+                                     .source = CKZ_DATA_SPECIFIED};
+}
+
 static enum kr_status decrypt(struct kr_session *s, CK_OBJECT_HANDLE master,
                               enum kr_wrap_mechanism mechanism, const uint8_t *ciphertext,
                               size_t len, uint8_t *ret_key, struct kr_error *err)
 {
-    bool sha1 = mechanism == KR_WRAP_RSA_SHA1;
-    CK_RSA_PKCS_OAEP_PARAMS oaep = {.hashAlg = sha1 ? CKM_SHA_1 : CKM_SHA256,
-                                    .mgf = sha1 ? CKG_MGF1_SHA1 : CKG_MGF1_SHA256,
-                                    .source = CKZ_DATA_SPECIFIED};
+    CK_RSA_PKCS_OAEP_PARAMS oaep = kr_rsa_oaep(mechanism);
     CK_MECHANISM parameters = {CKM_RSA_PKCS_OAEP, &oaep, sizeof(oaep)};
     KR_SECRET uint8_t *out = kr_secret_alloc(KR_WRAP_BUFFER);
     CK_ULONG out_len = KR_WRAP_BUFFER;

@@ -16,6 +16,7 @@ struct kr_key_entry {
     struct kr_object_id id; /* empty when the key has none, or one that is too long for us */
     enum kr_key_kind kind;
     bool checked;               /* atomic: it may serve as a master key, its attributes were read */
+    bool imported;              /* atomic: the same, but for having been outside */
     struct kr_rsa_public *half; /* atomic: of an RSA key that was used, see rsa.c */
 };
 
@@ -138,21 +139,31 @@ KR_MUST_USE enum kr_status kr_key_usable(struct kr_session *session, const struc
 /* KR_OK when `info` may serve as a master key, else KR_REFUSED with the reason. */
 KR_MUST_USE enum kr_status kr_key_accept(const struct kr_master_info *info, struct kr_error *err);
 
+/* The same two for a key that was outside of the token once, and is now as closed as any other. */
+KR_MUST_USE enum kr_status kr_imported_usable(struct kr_session *session,
+                                              const struct kr_object_id *id, CK_OBJECT_HANDLE *ret,
+                                              struct kr_error *err);
+KR_MUST_USE enum kr_status kr_key_accept_imported(const struct kr_master_info *info,
+                                                  struct kr_error *err);
+
 /*
  * A key to be made in the token under an id that is chosen before: so a job that is run again after
  * a loss sees whether its first run made it. An AES-256 key has one pair of usages and one
  * mechanism, an RSA key pair decrypts and signs.
  */
 enum kr_key_usage { KR_KEY_CRYPTS, KR_KEY_WRAPS };
+struct kr_transport;
 struct kr_key_order {
     struct kr_object_id id;
     char label[sizeof(((struct kr_master_info *)0)->label)];
     enum kr_key_kind kind;
-    enum kr_key_usage usage;     /* of an AES key */
-    CK_MECHANISM_TYPE mechanism; /* of an AES key */
-    bool tried;                  /* there may be a key */
-    bool made;                   /* there is one */
-    struct kr_master_info info;  /* when it was made */
+    enum kr_key_usage usage;        /* of an AES key */
+    CK_MECHANISM_TYPE mechanism;    /* of an AES key */
+    const uint8_t *value;           /* of an AES key from outside: 32 bytes; NULL: generated */
+    struct kr_transport *transport; /* and how it gets there */
+    bool tried;                     /* there may be a key */
+    bool made;                      /* there is one */
+    struct kr_master_info info;     /* when it was made */
 };
 
 /* A fresh UUID. KR_USAGE when the label is too long. */
@@ -161,6 +172,24 @@ KR_MUST_USE enum kr_status kr_key_order_fill(struct kr_key_order *order, enum kr
 
 /* The values by which modules say that they do not like a template; another may do. */
 bool kr_template_refused(CK_RV rv);
+/* The same, of a key that is made with CKA_ALLOWED_MECHANISMS: it may do without. */
+bool kr_refused_when_made(CK_RV rv);
+
+/* What an AES key of an order is to be; its first parts are what the attributes point to. */
+enum { KR_KEY_ATTRS = 15 };
+struct kr_key_template {
+    CK_OBJECT_CLASS class;
+    CK_KEY_TYPE type;
+    CK_BBOOL yes, no, crypt, wrap;
+    CK_MECHANISM_TYPE mechanism;
+    CK_ATTRIBUTE attrs[KR_KEY_ATTRS + 2];
+    CK_ULONG count;
+};
+void kr_key_template_fill(struct kr_key_template *t, const struct kr_key_order *order);
+void kr_key_template_add(struct kr_key_template *t, CK_ATTRIBUTE_TYPE type, void *value,
+                         CK_ULONG len);
+/* Adds, as the last one, the mechanism that alone is allowed. */
+void kr_key_template_allow(struct kr_key_template *t);
 
 /* Makes the key, reads it, and sees that it came out as asked; else it is destroyed. */
 KR_MUST_USE enum kr_status kr_key_make(struct kr_session *session, struct kr_key_order *order,

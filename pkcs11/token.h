@@ -76,6 +76,9 @@ struct kr_object_id {
 
 bool kr_object_id_equal(const struct kr_object_id *a, const struct kr_object_id *b);
 
+/* A fresh UUID. */
+KR_MUST_USE enum kr_status kr_object_id_make(struct kr_object_id *ret, struct kr_error *err);
+
 enum kr_key_kind { KR_KIND_OTHER, KR_KIND_AES, KR_KIND_RSA };
 
 /* What the token says of a secret key or an RSA private key. `problem` is NULL when it may serve as

@@ -61,6 +61,13 @@ KR_MUST_USE enum kr_status kr_rsa_unwrap(struct kr_session *session, CK_OBJECT_H
                                          size_t wrapped_len, uint8_t *ret_key,
                                          struct kr_error *err);
 
+/* The numbers of an RSA key object; *ret_found is false where the token does not tell them. */
+KR_MUST_USE enum kr_status kr_rsa_read_public(struct kr_session *session, CK_OBJECT_HANDLE object,
+                                              struct kr_rsa_public *ret, bool *ret_found,
+                                              struct kr_error *err);
+/* The parameters of OAEP with the hash of `mechanism`, and no label. */
+CK_RSA_PKCS_OAEP_PARAMS kr_rsa_oaep(enum kr_wrap_mechanism mechanism);
+
 /* --- what they share -------------------------------------------------------------------------- */
 
 /* The failure of a call that unwraps: KR_INTEGRITY for the values by which modules say that a wrap

@@ -112,12 +112,13 @@ static struct kr_version_row row_of(const struct item *item)
 {
     const struct kr_set_key *key = item->key;
     bool data = key->kind == KR_KEY_DATA;
+    const struct kr_secret_content content = {.form = KR_SECRET_WRAPPED};
     return (struct kr_version_row){
         .ns = data ? KR_NS_MARIADB : KR_NS_MYSQL,
         .id = data ? item->id : key->name,
         .owner = data ? "" : key->owner,
         .version = item->version,
-        .cipher = data ? kr_cipher_name(key->cipher) : kr_secret_form_name(KR_SECRET_WRAPPED),
+        .cipher = data ? kr_cipher_name(key->cipher) : kr_secret_cipher(&content),
         .created = data && key->created > 0 ? key->created : (int64_t)time(NULL),
         .envelope = item->blob,
         .envelope_len = item->len,
@@ -127,9 +128,10 @@ static struct kr_version_row row_of(const struct item *item)
 static enum kr_status encode(const struct kr_set_key *key, uint8_t **ret, size_t *ret_len,
                              struct kr_error *err)
 {
+    const struct kr_secret_content content = {
+        .form = KR_SECRET_WRAPPED, .type = key->type, .bytes = key->bytes, .len = key->len};
     if (key->kind == KR_KEY_SECRET)
-        return kr_secret_encode(KR_SECRET_WRAPPED, key->type, key->bytes, key->len, ret, ret_len,
-                                err);
+        return kr_secret_encode(&content, ret, ret_len, err);
     *ret = (uint8_t *)kr_secret_dup(key->bytes, key->len);
     *ret_len = key->len;
     return *ret ? KR_OK : kr_fail_secret(err);

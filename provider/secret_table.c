@@ -81,12 +81,13 @@ void kr_secret_table_remove(struct kr_secret_table *table, const struct kr_secre
             (table->count - at) * sizeof(*table->entries));
 }
 
-/* The number at the end of a name of the series, or 0: servers count from 1. */
+/* The number at the end of a name of the series, or 0: servers count from 1, and theirs have no
+ * owner. */
 static unsigned long number_in_series(const struct kr_secret_entry *entry, const char *id,
                                       size_t stem)
 {
     const char *digits = entry->id + stem;
-    if (entry->form == KR_SECRET_WRAPPED || strncmp(entry->id, id, stem) != 0 ||
+    if (*entry->owner || strncmp(entry->id, id, stem) != 0 ||
         strspn(digits, "0123456789") != strlen(digits))
         return 0;
     return strtoul(digits, NULL, 10);
@@ -101,12 +102,18 @@ static void count_older(struct kr_secret_series *series, unsigned long number)
         series->last = number;
 }
 
+static size_t stem_of(const char *id)
+{
+    size_t stem = strlen(id);
+    while (stem > 0 && strchr("0123456789", id[stem - 1]))
+        stem--;
+    return stem;
+}
+
 void kr_secret_table_series(const struct kr_secret_table *table, const char *id,
                             struct kr_secret_series *ret)
 {
-    struct kr_secret_series series = {.stem = strlen(id)};
-    while (series.stem > 0 && strchr("0123456789", id[series.stem - 1]))
-        series.stem--;
+    struct kr_secret_series series = {.stem = stem_of(id)};
     for (size_t i = 0; i < table->count; i++) {
         unsigned long number = number_in_series(table->entries[i], id, series.stem);
         if (number > series.newest)
@@ -114,10 +121,24 @@ void kr_secret_table_series(const struct kr_secret_table *table, const char *id,
     }
     for (size_t i = 0; i < table->count; i++) {
         unsigned long number = number_in_series(table->entries[i], id, series.stem);
-        if (number > 0 && number < series.newest)
+        if (number > 0 && number < series.newest && table->entries[i]->form != KR_SECRET_WRAPPED)
             count_older(&series, number);
     }
     *ret = series;
+}
+
+bool kr_secret_table_is_replaced(const struct kr_secret_table *table,
+                                 const struct kr_secret_entry *entry)
+{
+    size_t stem = stem_of(entry->id);
+    unsigned long own = number_in_series(entry, entry->id, stem);
+    bool replaced = false;
+    for (size_t i = 0; i < table->count; i++) {
+        const struct kr_secret_entry *other = table->entries[i];
+        replaced = replaced || (__atomic_load_n(&other->used, __ATOMIC_RELAXED) &&
+                                number_in_series(other, entry->id, stem) > own);
+    }
+    return replaced;
 }
 
 void kr_secret_table_clear(struct kr_secret_table *table)
@@ -142,20 +163,39 @@ void kr_secret_entry_free(struct kr_secret_entry *entry)
 
 enum { PAYLOAD_HEAD = 2 };
 
-const char *kr_secret_form_name(enum kr_secret_form form)
+/* In the payload imported forms have numbers of their own. */
+enum { IMPORTED_ECB = 4, IMPORTED_CBC = 5 };
+
+static const struct {
+    enum kr_secret_form form;
+    bool imported;
+    const char *cipher;
+} forms[] = {
+    [KR_SECRET_WRAPPED] = {KR_SECRET_WRAPPED, false, "wrapped"},
+    [KR_SECRET_TOKEN_ECB] = {KR_SECRET_TOKEN_ECB, false, "token-ecb"},
+    [KR_SECRET_TOKEN_CBC] = {KR_SECRET_TOKEN_CBC, false, "token-cbc"},
+    [IMPORTED_ECB] = {KR_SECRET_TOKEN_ECB, true, "token-ecb-imported"},
+    [IMPORTED_CBC] = {KR_SECRET_TOKEN_CBC, true, "token-cbc-imported"},
+};
+enum { FORMS = sizeof(forms) / sizeof(forms[0]) };
+
+static uint8_t form_number(const struct kr_secret_content *content)
 {
-    static const char *const names[] = {
-        [KR_SECRET_WRAPPED] = "wrapped",
-        [KR_SECRET_TOKEN_ECB] = "token-ecb",
-        [KR_SECRET_TOKEN_CBC] = "token-cbc",
-    };
-    return names[form];
+    uint8_t number = (uint8_t)content->form;
+    if (content->imported)
+        number = content->form == KR_SECRET_TOKEN_ECB ? IMPORTED_ECB : IMPORTED_CBC;
+    return number;
 }
 
-enum kr_status kr_secret_encode(enum kr_secret_form form, const char *type, const uint8_t *bytes,
-                                size_t len, uint8_t **ret, size_t *ret_len, struct kr_error *err)
+const char *kr_secret_cipher(const struct kr_secret_content *content)
 {
-    size_t type_len = strlen(type);
+    return forms[form_number(content)].cipher;
+}
+
+enum kr_status kr_secret_encode(const struct kr_secret_content *content, uint8_t **ret,
+                                size_t *ret_len, struct kr_error *err)
+{
+    size_t type_len = strlen(content->type), len = content->len;
     if (type_len > KR_SECRET_TYPE_MAX)
         return kr_fail(err, KR_USAGE, "a key type has at most %d bytes", KR_SECRET_TYPE_MAX);
     if (len == 0 || len > KR_SECRET_BYTES_MAX)
@@ -164,10 +204,10 @@ enum kr_status kr_secret_encode(enum kr_secret_form form, const char *type, cons
     uint8_t *payload = kr_secret_alloc(PAYLOAD_HEAD + type_len + len);
     if (!payload)
         return kr_fail_memory(err);
-    payload[0] = (uint8_t)form;
+    payload[0] = form_number(content);
     payload[1] = (uint8_t)type_len;
-    memcpy(payload + PAYLOAD_HEAD, type, type_len);
-    memcpy(payload + PAYLOAD_HEAD + type_len, bytes, len);
+    memcpy(payload + PAYLOAD_HEAD, content->type, type_len);
+    memcpy(payload + PAYLOAD_HEAD + type_len, content->bytes, len);
     *ret = payload;
     *ret_len = PAYLOAD_HEAD + type_len + len;
     return KR_OK;
@@ -188,10 +228,12 @@ static bool make_handle(struct kr_secret_entry *entry)
  */
 static bool take_payload(struct kr_secret_entry *entry, const uint8_t *payload, size_t len)
 {
-    if (len <= PAYLOAD_HEAD || payload[1] > KR_SECRET_TYPE_MAX || len - PAYLOAD_HEAD <= payload[1])
+    if (len <= PAYLOAD_HEAD || payload[1] > KR_SECRET_TYPE_MAX ||
+        len - PAYLOAD_HEAD <= payload[1] || payload[0] >= FORMS)
         return false;
     const uint8_t *bytes = payload + PAYLOAD_HEAD + payload[1];
-    entry->form = payload[0];
+    entry->form = forms[payload[0]].form;
+    entry->imported = forms[payload[0]].imported;
     entry->len = len - PAYLOAD_HEAD - payload[1];
     memcpy(entry->type, payload + PAYLOAD_HEAD, payload[1]);
     switch (entry->form) {

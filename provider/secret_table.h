@@ -12,6 +12,8 @@ struct kr_secret_entry {
     char *id, *owner;
     uint32_t version;
     enum kr_secret_form form;
+    bool imported; /* a token-resident key that was outside of a token once */
+    bool used;     /* atomic: this process has used it, or given it out to be used */
     char type[KR_SECRET_TYPE_MAX + 1];
     uint8_t *bytes; /* secret memory; NULL for a token-resident key */
     size_t len;
@@ -35,25 +37,39 @@ bool kr_secret_table_put(struct kr_secret_table *table, struct kr_secret_entry *
 void kr_secret_table_remove(struct kr_secret_table *table, const struct kr_secret_entry *entry);
 void kr_secret_table_clear(struct kr_secret_table *table);
 
-/* The token-resident keys that are older than the newest one of the series to which `id` belongs: a
- * server numbers its keys, and a rotation that ended leaves all but the newest unused. */
+/* The series of keys to which `id` belongs: a server numbers its keys, and a rotation that ended
+ * leaves all but the newest unused. Counted are the token-resident ones that are older. */
 struct kr_secret_series {
     size_t count;
-    unsigned long first, last, newest; /* the first two are of the older ones */
-    size_t stem;                       /* the length of the name without its number */
+    unsigned long first, last; /* of those */
+    unsigned long newest;      /* of all */
+    size_t stem;               /* the length of the name without its number */
 };
 void kr_secret_table_series(const struct kr_secret_table *table, const char *id,
                             struct kr_secret_series *ret);
 
+/* Whether a later key of its series was used by this process. */
+bool kr_secret_table_is_replaced(const struct kr_secret_table *table,
+                                 const struct kr_secret_entry *entry);
+
 /* Secret memory; NULL is accepted. */
 void kr_secret_entry_free(struct kr_secret_entry *entry);
 
-/* The name of a form in the keystore's cipher column, so that status needs no token to count. */
-const char *kr_secret_form_name(enum kr_secret_form form);
+/* What is stored of a secret; `imported` is for token-resident ones, whose bytes are the key's id.
+ */
+struct kr_secret_content {
+    enum kr_secret_form form;
+    bool imported;
+    const char *type;
+    const uint8_t *bytes;
+    size_t len;
+};
+
+/* Its name in the keystore's cipher column, so that status needs no token to count. */
+const char *kr_secret_cipher(const struct kr_secret_content *content);
 
 /* form(1) | length of type(1) | type | bytes: *ret is secret memory. */
-KR_MUST_USE enum kr_status kr_secret_encode(enum kr_secret_form form, const char *type,
-                                            const uint8_t *bytes, size_t len, uint8_t **ret,
+KR_MUST_USE enum kr_status kr_secret_encode(const struct kr_secret_content *content, uint8_t **ret,
                                             size_t *ret_len, struct kr_error *err);
 
 /* *ret gets a handle of its own if it is token-resident. KR_INTEGRITY. */

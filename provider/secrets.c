@@ -25,6 +25,13 @@ static _Thread_local struct {
 
 /* --- following the keystore ------------------------------------------------------------------- */
 
+enum kr_status kr_secret_find_token(const struct kr_secrets *secrets,
+                                    const struct kr_secret_entry *entry, struct kr_token **ret,
+                                    struct kr_error *err)
+{
+    return kr_tokens_holder(&secrets->keyring->tokens, &entry->object, entry->imported, ret, err);
+}
+
 static bool is_new(const struct kr_version_row *row, void *context)
 {
     struct kr_secret_entry *known = kr_secret_table_find(context, row->id, row->owner);
@@ -44,8 +51,7 @@ static enum kr_status add_row(struct kr_secrets *secrets, const struct kr_row *r
     KR_TRY(kr_secret_decode(row->id, row->owner, row->version, payload, len, &entry, err));
     struct kr_error missing = KR_ERROR_INIT;
     if (entry->form != KR_SECRET_WRAPPED &&
-        kr_tokens_holder(&secrets->keyring->tokens, &entry->object, &entry->token, &missing) !=
-            KR_OK)
+        kr_secret_find_token(secrets, entry, &entry->token, &missing) != KR_OK)
         kr_log(KR_LOG_WARNING, "token-resident key '%s': %s", row->id, missing.text);
     pthread_rwlock_wrlock(&secrets->lock);
     bool added = kr_secret_table_put(&secrets->table, entry);
@@ -70,8 +76,7 @@ static enum kr_status find_again(struct kr_secrets *secrets, struct kr_secret_en
                                  struct kr_error *err)
 {
     struct kr_token *token = NULL;
-    enum kr_status status =
-        kr_tokens_holder(&secrets->keyring->tokens, &entry->object, &token, err);
+    enum kr_status status = kr_secret_find_token(secrets, entry, &token, err);
     if (status != KR_OK)
         kr_error_context(err, "token-resident key '%s'", entry->id);
     pthread_rwlock_wrlock(&secrets->lock);
@@ -136,6 +141,16 @@ static enum kr_status refresh_unlocked(struct kr_secrets *secrets, struct kr_err
 
 /* --- life ------------------------------------------------------------------------------------- */
 
+static enum kr_status refresh_and_tidy(struct kr_secrets *secrets, struct kr_error *err)
+{
+    KR_TRY(kr_keyring_lock(secrets->keyring, err));
+    enum kr_status status = kr_secrets_refresh_locked(secrets, err);
+    if (status == KR_OK)
+        kr_imports_tidy_locked(secrets);
+    kr_keyring_unlock(secrets->keyring);
+    return status;
+}
+
 enum kr_status kr_secrets_open(struct kr_keyring *keyring, struct kr_secrets **ret,
                                struct kr_error *err)
 {
@@ -144,7 +159,7 @@ enum kr_status kr_secrets_open(struct kr_keyring *keyring, struct kr_secrets **r
         return kr_fail_memory(err);
     secrets->keyring = keyring;
     pthread_rwlock_init(&secrets->lock, NULL);
-    enum kr_status status = refresh_unlocked(secrets, err);
+    enum kr_status status = refresh_and_tidy(secrets, err);
     const struct kr_audit_event event = {.name = "secrets-open", .keys = secrets->table.count};
     kr_audit_end(keyring->audit, &event, status == KR_OK ? NULL : err);
     if (status != KR_OK) {
@@ -172,8 +187,10 @@ void kr_secrets_keep_handles(struct kr_secrets *secrets, struct kr_secrets *from
         const struct kr_secret_entry *old = from->table.entries[i];
         struct kr_secret_entry *new = kr_secret_table_find(&secrets->table, old->id, old->owner);
         if (new &&new->form == old->form &&
-            memcmp(&new->object, &old->object, sizeof(old->object)) == 0)
+            memcmp(&new->object, &old->object, sizeof(old->object)) == 0) {
             memcpy(new->handle, old->handle, sizeof(old->handle));
+            new->used = __atomic_load_n(&old->used, __ATOMIC_RELAXED);
+        }
     }
     pthread_rwlock_unlock(&from->lock);
     pthread_rwlock_unlock(&secrets->lock);
@@ -201,13 +218,18 @@ enum kr_status kr_secrets_pass_gate(struct kr_secrets *secrets, const char *id,
     return status;
 }
 
+static void count_entry(const struct kr_secret_entry *entry, struct kr_secret_counts *counts)
+{
+    *(entry->form == KR_SECRET_WRAPPED ? &counts->wrapped : &counts->resident) += 1;
+    counts->imported += entry->imported;
+}
+
 void kr_secrets_count(struct kr_secrets *secrets, struct kr_secret_counts *ret)
 {
     struct kr_secret_counts counts = {0};
     pthread_rwlock_rdlock(&secrets->lock);
     for (size_t i = 0; i < secrets->table.count; i++)
-        counts.wrapped += secrets->table.entries[i]->form == KR_SECRET_WRAPPED;
-    counts.resident = secrets->table.count - counts.wrapped;
+        count_entry(secrets->table.entries[i], &counts);
     pthread_rwlock_unlock(&secrets->lock);
     *ret = counts;
 }
@@ -216,7 +238,7 @@ static bool is_in(const struct kr_secret_entry *entry, struct kr_token *token)
 {
     struct kr_error ignored = KR_ERROR_INIT;
     return entry->token == token ||
-           (token && kr_resident_check(token, &entry->object, &ignored) == KR_OK);
+           (token && kr_resident_check(token, &entry->object, entry->imported, &ignored) == KR_OK);
 }
 
 size_t kr_secrets_elsewhere(struct kr_secrets *secrets, const char *token)
@@ -253,9 +275,11 @@ static enum kr_status fetch_known(struct kr_secrets *secrets, const char *id, co
                                   struct kr_secret *ret, struct kr_error *err)
 {
     pthread_rwlock_rdlock(&secrets->lock);
-    const struct kr_secret_entry *entry = kr_secret_table_find(&secrets->table, id, owner);
+    struct kr_secret_entry *entry = kr_secret_table_find(&secrets->table, id, owner);
     enum kr_status status = entry ? copy_out(entry, ret, err)
                                   : kr_fail(err, KR_NOT_FOUND, "there is no secret '%s'", id);
+    if (entry && entry->form == KR_SECRET_WRAPPED)
+        __atomic_store_n(&entry->used, true, __ATOMIC_RELAXED);
     pthread_rwlock_unlock(&secrets->lock);
     return status;
 }
@@ -311,8 +335,8 @@ enum kr_status kr_secrets_fetch(struct kr_secrets *secrets, const char *id, cons
 
 static bool copy_name(const struct kr_secret_entry *entry, struct kr_secret_name *ret)
 {
-    *ret = (struct kr_secret_name){
-        .id = strdup(entry->id), .owner = strdup(entry->owner), .form = entry->form};
+    *ret = (struct kr_secret_name){strdup(entry->id), strdup(entry->owner), entry->form,
+                                   entry->imported};
     return ret->id && ret->owner;
 }
 
@@ -349,30 +373,54 @@ void kr_secret_names_free(struct kr_secret_name *names, size_t count)
 
 /* --- operations in the token ------------------------------------------------------------------ */
 
+struct use {
+    struct kr_object_id object;
+    struct kr_token *token;
+    bool imported;
+};
+
+enum kr_status kr_secret_fail_replaced(const char *id, struct kr_error *err)
+{
+    kr_fail(err, KR_REFUSED, "the master key '%s' was imported, and seals nothing any more", id);
+    kr_hint(err, "a later key has taken its place; ALTER INSTANCE ROTATE INNODB MASTER KEY (or "
+                 "BINLOG) lets the server go over to a new one");
+    return err->status;
+}
+
+/* An imported key is for what it has sealed, once the server uses a later one. */
+static enum kr_status begin_use(struct kr_secrets *secrets, const uint8_t *handle, bool ecb,
+                                bool encrypt, struct use *ret, struct kr_error *err)
+{
+    struct kr_secret_entry *entry = kr_secret_table_find_handle(&secrets->table, handle);
+    if (!entry || (entry->form == KR_SECRET_TOKEN_ECB) != ecb)
+        return kr_fail(err, KR_USAGE, "a handle names no key for this operation");
+    if (encrypt && entry->imported && kr_secret_table_is_replaced(&secrets->table, entry))
+        return kr_secret_fail_replaced(entry->id, err);
+    __atomic_store_n(&entry->used, true, __ATOMIC_RELAXED);
+    *ret = (struct use){entry->object, entry->token, entry->imported};
+    return KR_OK;
+}
+
 enum kr_status kr_secrets_crypt(struct kr_secrets *secrets, const uint8_t handle[KR_HANDLE_BYTES],
                                 enum kr_handle_op op, const uint8_t *iv, const uint8_t *in,
                                 size_t len, uint8_t *out, struct kr_error *err)
 {
     bool ecb = op == KR_HANDLE_ECB_ENCRYPT || op == KR_HANDLE_ECB_DECRYPT;
     bool encrypt = op == KR_HANDLE_ECB_ENCRYPT || op == KR_HANDLE_CBC_ENCRYPT;
-    struct kr_object_id object = {0};
-    struct kr_token *token = NULL;
+    struct use use;
     pthread_rwlock_rdlock(&secrets->lock);
-    const struct kr_secret_entry *entry = kr_secret_table_find_handle(&secrets->table, handle);
-    if (entry && (entry->form == KR_SECRET_TOKEN_ECB) == ecb) {
-        object = entry->object;
-        token = entry->token;
-    }
+    enum kr_status status = begin_use(secrets, handle, ecb, encrypt, &use, err);
     pthread_rwlock_unlock(&secrets->lock);
-    if (object.len == 0)
-        return kr_fail(err, KR_USAGE, "a handle names no key for this operation");
-    if (!token)
-        KR_TRY(kr_tokens_holder(&secrets->keyring->tokens, &object, &token, err));
+    KR_TRY(status);
+    if (!use.token)
+        KR_TRY(kr_tokens_holder(&secrets->keyring->tokens, &use.object, use.imported, &use.token,
+                                err));
     const struct kr_resident_op resident = {
         .mode = ecb ? KR_RESIDENT_ECB : KR_RESIDENT_CBC,
         .encrypt = encrypt,
+        .imported = use.imported,
         .iv = iv,
         .patience_ms = op == KR_HANDLE_ECB_ENCRYPT ? HEADER_PATIENCE_MS : 0,
     };
-    return kr_resident_crypt(token, &object, &resident, in, len, out, err);
+    return kr_resident_crypt(use.token, &use.object, &resident, in, len, out, err);
 }

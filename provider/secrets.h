@@ -40,6 +40,7 @@ struct kr_secret {
 struct kr_secret_name {
     char *id, *owner;
     enum kr_secret_form form;
+    bool imported; /* of the token, but outside of one before (provider/secrets_import.h) */
 };
 
 /* Unwraps all secrets of an open keyring, which must outlive the result, and checks that the token
@@ -66,6 +67,7 @@ void kr_secrets_set_gate(struct kr_secrets *secrets, kr_handle_gate gate, void *
 
 struct kr_secret_counts {
     size_t wrapped, resident;
+    size_t imported; /* of the resident ones */
 };
 /* What is in memory; asks nobody. */
 void kr_secrets_count(struct kr_secrets *secrets, struct kr_secret_counts *ret);
@@ -90,20 +92,21 @@ KR_MUST_USE enum kr_status kr_secrets_generate(struct kr_secrets *secrets, const
                                                enum kr_secret_form form, size_t len,
                                                struct kr_error *err);
 
-/* The CKA_LABEL of a token-resident key: "p11keyring:KEYRING:mysql:ID", cut where it is too long.
- */
+/* The CKA_LABEL of a token-resident key: "p11keyring:KEYRING:mysql:ID", cut where it is too long;
+ * an imported one has "mysql-imported". */
 enum { KR_SECRET_LABEL_SIZE = 128 };
-void kr_secret_label(const char *keyring, const char *id, char ret[KR_SECRET_LABEL_SIZE]);
+void kr_secret_label(const char *keyring, const char *id, bool imported,
+                     char ret[KR_SECRET_LABEL_SIZE]);
 
 /* KR_NOT_FOUND when there is none. The keystore's row goes first, then the token's key: what a kill
  * between the two leaves behind is an unused key in the token. */
 KR_MUST_USE enum kr_status kr_secrets_remove(struct kr_secrets *secrets, const char *id,
                                              const char *owner, struct kr_error *err);
 
-/* The same for a server's own master key (INNODBKey-UUID-N, MySQLReplicationKey_UUID_N) that a later
- * one has replaced; KR_REFUSED for the newest of its series and for any other secret. That nothing
- * needs it is the caller's to see; `reason` says so in the audit log. With `dry_run` it is only
- * checked. */
+/* The same for a server's own master key (INNODBKey-UUID-N, MySQLReplicationKey_UUID_N) that a
+ * later one has replaced; KR_REFUSED for the newest of its series and for any other secret. That
+ * nothing needs it is the caller's to see; `reason` says so in the audit log. With `dry_run` it is
+ * only checked. */
 KR_MUST_USE enum kr_status kr_secrets_destroy_old(struct kr_secrets *secrets, const char *id,
                                                   bool dry_run, const char *reason,
                                                   struct kr_error *err);
@@ -114,7 +117,8 @@ KR_MUST_USE enum kr_status kr_secrets_names(struct kr_secrets *secrets, struct k
 void kr_secret_names_free(struct kr_secret_name *names, size_t count);
 
 /* One operation in the token under the key that `handle` names; `iv` (16 bytes) is NULL for ECB.
- * KR_USAGE for a handle of no key or of a key of the other mode. */
+ * KR_USAGE for a handle of no key or of a key of the other mode; KR_REFUSED to encrypt with an
+ * imported key when this process has used a later one of its series. */
 KR_MUST_USE enum kr_status kr_secrets_crypt(struct kr_secrets *secrets,
                                             const uint8_t handle[KR_HANDLE_BYTES],
                                             enum kr_handle_op op, const uint8_t *iv,
@@ -123,7 +127,8 @@ KR_MUST_USE enum kr_status kr_secrets_crypt(struct kr_secrets *secrets,
 
 /* One operation under a master key by its name, wherever the key is: without padding, ECB with `iv`
  * NULL, else CBC. For the admin tool, which reads files without a server; it needs no gate, since
- * no handle is given out. A token-resident key serves in its own mode alone: KR_USAGE. */
+ * no handle is given out. A token-resident key serves in its own mode alone: KR_USAGE; an imported
+ * one that has a later one does not encrypt: KR_REFUSED. */
 KR_MUST_USE enum kr_status kr_secrets_use(struct kr_secrets *secrets, const char *id,
                                           const char *owner, bool encrypt, const uint8_t *iv,
                                           const uint8_t *in, size_t len, uint8_t *out,

@@ -11,10 +11,7 @@
 
 struct addition {
     const char *event; /* in the audit log */
-    enum kr_secret_form form;
-    const char *type;
-    const uint8_t *bytes; /* the secret, or the id of the token's key */
-    size_t len;
+    struct kr_secret_content content;
 };
 
 static enum kr_status add_secret(struct kr_change *change, void *context, struct kr_error *err)
@@ -22,19 +19,18 @@ static enum kr_status add_secret(struct kr_change *change, void *context, struct
     const struct addition *addition = context;
     uint32_t latest, version;
     change->audit.name = addition->event;
-    change->audit.detail = kr_secret_form_name(addition->form);
+    change->audit.detail = kr_secret_cipher(&addition->content);
     KR_TRY(kr_change_latest(change, &latest, err));
     if (latest != 0)
         return kr_fail(err, KR_REFUSED, "the secret '%s' exists already", change->id);
     KR_SECRET uint8_t *payload = NULL;
     size_t len = 0;
-    KR_TRY(kr_secret_encode(addition->form, addition->type, addition->bytes, addition->len,
-                            &payload, &len, err));
-    return kr_change_add(change, 1, kr_secret_form_name(addition->form), payload, len, &version,
+    KR_TRY(kr_secret_encode(&addition->content, &payload, &len, err));
+    return kr_change_add(change, 1, kr_secret_cipher(&addition->content), payload, len, &version,
                          err);
 }
 
-static enum kr_status check_name(const char *id, struct kr_error *err)
+enum kr_status kr_secret_check_name(const char *id, struct kr_error *err)
 {
     if (id[0] != '\0' && strlen(id) <= KR_SECRET_ID_MAX)
         return KR_OK;
@@ -63,7 +59,7 @@ static enum kr_status ended(const struct kr_secrets *secrets, const char *event,
 static enum kr_status store(struct kr_secrets *secrets, const char *id, const char *owner,
                             struct addition *addition, struct kr_error *err)
 {
-    KR_TRY(check_name(id, err));
+    KR_TRY(kr_secret_check_name(id, err));
     KR_TRY(kr_keyring_lock(secrets->keyring, err));
     enum kr_status status = add(secrets, id, owner, addition, err);
     kr_keyring_unlock(secrets->keyring);
@@ -74,11 +70,8 @@ enum kr_status kr_secrets_store(struct kr_secrets *secrets, const char *id, cons
                                 const char *type, const uint8_t *bytes, size_t len,
                                 struct kr_error *err)
 {
-    struct addition addition = {.event = "secret-store",
-                                .form = KR_SECRET_WRAPPED,
-                                .type = type,
-                                .bytes = bytes,
-                                .len = len};
+    struct addition addition = {
+        "secret-store", {.form = KR_SECRET_WRAPPED, .type = type, .bytes = bytes, .len = len}};
     return store(secrets, id, owner, &addition, err);
 }
 
@@ -93,17 +86,16 @@ static enum kr_status generate_wrapped(struct kr_secrets *secrets, const char *i
     if (!bytes)
         return kr_fail_memory(err);
     KR_TRY(kr_tokens_random(&secrets->keyring->tokens, bytes, len, err));
-    struct addition addition = {.event = "secret-generate",
-                                .form = KR_SECRET_WRAPPED,
-                                .type = type,
-                                .bytes = bytes,
-                                .len = len};
+    struct addition addition = {
+        "secret-generate", {.form = KR_SECRET_WRAPPED, .type = type, .bytes = bytes, .len = len}};
     return store(secrets, id, owner, &addition, err);
 }
 
-void kr_secret_label(const char *keyring, const char *id, char ret[KR_SECRET_LABEL_SIZE])
+void kr_secret_label(const char *keyring, const char *id, bool imported,
+                     char ret[KR_SECRET_LABEL_SIZE])
 {
-    snprintf(ret, KR_SECRET_LABEL_SIZE, "p11keyring:%s:mysql:%s", keyring, id);
+    snprintf(ret, KR_SECRET_LABEL_SIZE, "p11keyring:%s:mysql%s:%s", keyring,
+             imported ? "-imported" : "", id);
 }
 
 /* A name that is taken must be found out before the token makes a key for it. */
@@ -147,7 +139,8 @@ static enum kr_status generate_locked(struct kr_secrets *secrets, const char *id
     struct kr_token *token = NULL;
     struct kr_object_id object;
     char label[KR_SECRET_LABEL_SIZE];
-    kr_secret_label(secrets->keyring->name, id, label);
+    const struct kr_secret_content content = {.form = form, .type = type};
+    kr_secret_label(secrets->keyring->name, id, false, label);
     KR_TRY(refuse_taken(secrets, id, owner, err));
     KR_TRY(kr_tokens_serving(&secrets->keyring->tokens, &token, err));
     const struct kr_audit_event event = {.name = "secret-generate",
@@ -155,11 +148,12 @@ static enum kr_status generate_locked(struct kr_secrets *secrets, const char *id
                                          .ns = KR_NS_MYSQL,
                                          .id = id,
                                          .owner = owner,
-                                         .detail = kr_secret_form_name(form)};
+                                         .detail = kr_secret_cipher(&content)};
     KR_TRY(kr_audit_begin(secrets->keyring->audit, &event, err));
     KR_TRY(generate_key(secrets, token, id, label, form, &object, err));
-    struct addition addition = {
-        .event = event.name, .form = form, .type = type, .bytes = object.bytes, .len = object.len};
+    struct addition addition = {event.name, content};
+    addition.content.bytes = object.bytes;
+    addition.content.len = object.len;
     enum kr_status status =
         kr_change_run(secrets->keyring, KR_NS_MYSQL, id, owner, add_secret, &addition, err);
     if (status == KR_OK)
@@ -170,6 +164,16 @@ static enum kr_status generate_locked(struct kr_secrets *secrets, const char *id
     return status;
 }
 
+/* That it was tried out here does not make it the one that the server has gone over to. */
+static void forget_use(struct kr_secrets *secrets, const char *id, const char *owner)
+{
+    pthread_rwlock_rdlock(&secrets->lock);
+    struct kr_secret_entry *entry = kr_secret_table_find(&secrets->table, id, owner);
+    if (entry)
+        __atomic_store_n(&entry->used, false, __ATOMIC_RELAXED);
+    pthread_rwlock_unlock(&secrets->lock);
+}
+
 /* A key that this process cannot use is taken back: the server would encrypt with it. */
 static enum kr_status accept_generated(struct kr_secrets *secrets, const char *id,
                                        const char *owner, struct kr_error *err)
@@ -177,6 +181,7 @@ static enum kr_status accept_generated(struct kr_secrets *secrets, const char *i
     struct kr_secret made = {0};
     enum kr_status status = kr_secrets_fetch(secrets, id, owner, &made, err);
     kr_secret_free(made.bytes);
+    forget_use(secrets, id, owner);
     struct kr_error left = KR_ERROR_INIT;
     if (status != KR_OK && kr_secrets_remove(secrets, id, owner, &left) != KR_OK)
         kr_log(KR_LOG_WARNING, "the unused key '%s' is left in the keystore: %s", id, left.text);
@@ -187,7 +192,7 @@ enum kr_status kr_secrets_generate(struct kr_secrets *secrets, const char *id, c
                                    const char *type, enum kr_secret_form form, size_t len,
                                    struct kr_error *err)
 {
-    KR_TRY(check_name(id, err));
+    KR_TRY(kr_secret_check_name(id, err));
     if (form == KR_SECRET_WRAPPED)
         return generate_wrapped(secrets, id, owner, type, len, err);
     if (len != KR_HANDLE_BYTES)

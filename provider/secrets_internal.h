@@ -22,6 +22,19 @@ struct kr_secrets {
 KR_MUST_USE enum kr_status kr_secrets_refresh_locked(struct kr_secrets *secrets,
                                                      struct kr_error *err);
 
+/* The token that has a token-resident key. */
+KR_MUST_USE enum kr_status kr_secret_find_token(const struct kr_secrets *secrets,
+                                                const struct kr_secret_entry *entry,
+                                                struct kr_token **ret, struct kr_error *err);
+
+/* Takes back what an import that did not end has left in the token; what hinders that is logged.
+ * The caller holds the keyring's lock. */
+void kr_imports_tidy_locked(struct kr_secrets *secrets);
+
+enum kr_status kr_secret_check_name(const char *id, struct kr_error *err);
+
+enum kr_status kr_secret_fail_replaced(const char *id, struct kr_error *err);
+
 /* Whether this process may use a key of this form that stays in the token. */
 KR_MUST_USE enum kr_status kr_secrets_pass_gate(struct kr_secrets *secrets, const char *id,
                                                 enum kr_secret_form form, const uint8_t *handle,

@@ -200,16 +200,22 @@ enum kr_status kr_tokens_random(const struct kr_tokens *tokens, uint8_t *ret, si
     return KR_OK;
 }
 
-static enum kr_status check_resident(struct kr_token *token, void *object, struct kr_error *err)
+struct resident {
+    struct kr_object_id id;
+    bool imported;
+};
+
+static enum kr_status check_resident(struct kr_token *token, void *context, struct kr_error *err)
 {
-    return kr_resident_check(token, object, err);
+    const struct resident *resident = context;
+    return kr_resident_check(token, &resident->id, resident->imported, err);
 }
 
 enum kr_status kr_tokens_holder(const struct kr_tokens *tokens, const struct kr_object_id *object,
-                                struct kr_token **ret, struct kr_error *err)
+                                bool imported, struct kr_token **ret, struct kr_error *err)
 {
-    struct kr_object_id id = *object;
-    return first_of(tokens, check_resident, &id, ret, err);
+    struct resident resident = {*object, imported};
+    return first_of(tokens, check_resident, &resident, ret, err);
 }
 
 struct kr_token *kr_tokens_find(const struct kr_tokens *tokens, const char *name)

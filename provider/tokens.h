@@ -35,7 +35,7 @@ KR_MUST_USE enum kr_status kr_tokens_serving(const struct kr_tokens *tokens, str
 
 /* The first token that has this token-resident key. */
 KR_MUST_USE enum kr_status kr_tokens_holder(const struct kr_tokens *tokens,
-                                            const struct kr_object_id *object,
+                                            const struct kr_object_id *object, bool imported,
                                             struct kr_token **ret, struct kr_error *err);
 
 /* The token of this name; NULL when none is configured. */

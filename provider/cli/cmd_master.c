@@ -39,7 +39,8 @@ static json_t *mysql_row(const char *keyring, const json_t *secret)
 {
     char label[KR_SECRET_LABEL_SIZE];
 
-    kr_secret_label(keyring, json_string_value(json_object_get(secret, "id")), label);
+    kr_secret_label(keyring, json_string_value(json_object_get(secret, "id")),
+                    json_is_true(json_object_get(secret, "imported")), label);
     return json_pack("{s:n, s:o, s:n, s:s, s:O, s:n, s:O, s:n, s:n}", "id", "label",
                      cli_text(label), "token", "state", "mysql", "mechanism",
                      json_object_get(secret, "mechanism"), "wraps", "created",
@@ -63,7 +64,7 @@ static unsigned count_named(const struct kr_master_info *found, size_t count, co
     int len = snprintf(prefix, sizeof prefix, "p11keyring:%s:", keyring);
     for (size_t i = 0; i < count; i++)
         named += !found[i].problem && strncmp(found[i].label, prefix, (size_t)len) == 0 &&
-                 strncmp(found[i].label + len, "mysql:", 6) != 0;
+                 strncmp(found[i].label + len, "mysql", 5) != 0;
     return named;
 }
 

@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "base/secret.h"
+#include "provider/secrets_import.h"
 
 #define INNODB_PREFIX "INNODBKey-"
-#define BINLOG_PREFIX "MySQLReplicationKey_"
-enum { MASTER_KEY_BYTES = 32, UUID_TEXT = 36 };
+enum { MASTER_KEY_BYTES = 32 };
 
 static const char *owner_of(const char *auth_id)
 {
@@ -31,6 +31,19 @@ static int load(const char *component_path, const char *instance_path)
 }
 
 struct mysql_keyring_load component_load = {.load = load};
+
+/* --- which form a master key gets ------------------------------------------------------------- */
+
+/* What master-keys = token does not get is said each time; wrapped is what was asked for. */
+static enum kr_secret_form wrap_instead(const struct kr_config *config, const char *id)
+{
+    if (strcmp(config->mysql.master_keys, "token") == 0)
+        kr_log(KR_LOG_WARNING,
+               "the master key '%s' is wrapped and not in the token: this mysqld has not been "
+               "verified, and [mysql] unverified-server = wrapped",
+               id);
+    return KR_SECRET_WRAPPED;
+}
 
 /* --- keyring_reader_with_status --------------------------------------------------------------- */
 
@@ -124,6 +137,20 @@ struct mysql_keyring_reader component_reader = {
 
 /* --- keyring_writer --------------------------------------------------------------------------- */
 
+/* The server's own master keys come from mysql_migrate_keyring alone, which needs no handle. */
+static enum kr_status store_secret(const struct component_keyring *use,
+                                   const struct kr_secret_item *item, struct kr_error *err)
+{
+    if (kr_secret_resident_form(item->id, item->owner, item->type, item->len) !=
+        KR_SECRET_WRAPPED) {
+        if (component_token_mode(use->config))
+            return kr_secrets_import(use->secrets, item, 1, true, err);
+        wrap_instead(use->config, item->id);
+    }
+    return kr_secrets_store(use->secrets, item->id, item->owner, item->type, item->bytes, item->len,
+                            err);
+}
+
 static int writer_store(const char *data_id, const char *auth_id, const unsigned char *data,
                         size_t len, const char *type)
 {
@@ -133,8 +160,8 @@ static int writer_store(const char *data_id, const char *auth_id, const unsigned
         return 1;
     if (check_length(data_id, len, &err) != KR_OK || component_begin(&use, &err) != KR_OK)
         return component_failed(&err);
-    enum kr_status status =
-        kr_secrets_store(use.secrets, data_id, owner_of(auth_id), type, data, len, &err);
+    const struct kr_secret_item item = {data_id, owner_of(auth_id), type, data, len};
+    enum kr_status status = store_secret(&use, &item, &err);
     component_end();
     return status == KR_OK ? 0 : component_failed(&err);
 }
@@ -159,46 +186,6 @@ struct mysql_keyring_writer component_writer = {.store = writer_store, .remove =
 
 /* --- keyring_generator ------------------------------------------------------------------------ */
 
-static bool is_uuid(const char *text)
-{
-    return strspn(text, "0123456789abcdefABCDEF-") >= UUID_TEXT;
-}
-
-/* PREFIX, a UUID, a separator and a number. */
-static bool is_numbered(const char *id, const char *prefix, char separator)
-{
-    size_t len = strlen(prefix);
-    if (strncmp(id, prefix, len) != 0 || strlen(id) < len + UUID_TEXT + 2)
-        return false;
-    const char *uuid = id + len, *number = uuid + UUID_TEXT + 1;
-    return is_uuid(uuid) && uuid[UUID_TEXT] == separator &&
-           strspn(number, "0123456789") == strlen(number);
-}
-
-/* The server's own master keys alone, which it uses in the one form that a handle allows. */
-static enum kr_secret_form resident_form(const char *id, const char *owner, const char *type,
-                                         size_t len)
-{
-    if (*owner || len != MASTER_KEY_BYTES || strcmp(type, "AES") != 0)
-        return KR_SECRET_WRAPPED;
-    if (is_numbered(id, INNODB_PREFIX, '-'))
-        return KR_SECRET_TOKEN_ECB;
-    if (is_numbered(id, BINLOG_PREFIX, '_'))
-        return KR_SECRET_TOKEN_CBC;
-    return KR_SECRET_WRAPPED;
-}
-
-/* What master-keys = token does not get is said each time; wrapped is what was asked for. */
-static enum kr_secret_form wrap_instead(const struct kr_config *config, const char *id)
-{
-    if (strcmp(config->mysql.master_keys, "token") == 0)
-        kr_log(KR_LOG_WARNING,
-               "the master key '%s' is wrapped and not in the token: this mysqld has not been "
-               "verified, and [mysql] unverified-server = wrapped",
-               id);
-    return KR_SECRET_WRAPPED;
-}
-
 static int generate(const char *data_id, const char *auth_id, const char *type, size_t len)
 {
     struct kr_error err = KR_ERROR_INIT;
@@ -208,7 +195,7 @@ static int generate(const char *data_id, const char *auth_id, const char *type, 
     const char *owner = owner_of(auth_id);
     if (check_length(data_id, len, &err) != KR_OK || component_begin(&use, &err) != KR_OK)
         return component_failed(&err);
-    enum kr_secret_form form = resident_form(data_id, owner, type, len);
+    enum kr_secret_form form = kr_secret_resident_form(data_id, owner, type, len);
     if (form != KR_SECRET_WRAPPED && !component_token_mode(use.config))
         form = wrap_instead(use.config, data_id);
     enum kr_status status = kr_secrets_generate(use.secrets, data_id, owner, type, form, len, &err);
