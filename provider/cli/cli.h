@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 #include <jansson.h>
 
@@ -55,6 +56,11 @@ enum cli_option {
     OPT_BINLOG_KEY,
     OPT_TO_CONFIG,
     OPT_ALONE,
+    OPT_FROM,
+    OPT_FROM_PASSWORD,
+    OPT_TO_PASSWORD,
+    OPT_IN_THE_CLEAR,
+    OPT_OWNER,
     OPT_SERVER,
     OPT_PASSWORD_SOURCE,
     OPT_COUNT
@@ -133,6 +139,11 @@ void cli_harden_process(void);
  * keystore's owner, so that every file made belongs to the user that the server runs as. Root's
  * right to read is kept for PIN and key files. */
 KR_MUST_USE enum kr_status cli_load_config(struct cli *cli, struct kr_error *err);
+/* Reads it with the options applied, and goes on as who we are. */
+KR_MUST_USE enum kr_status cli_read_config(const struct cli *cli, struct kr_config **ret,
+                                           struct kr_error *err);
+/* As root: goes on as this account, with root's right to read. */
+KR_MUST_USE enum kr_status cli_act_as(uid_t uid, gid_t gid, struct kr_error *err);
 /* Config with module, token and keystore, as most commands need it. */
 KR_MUST_USE enum kr_status cli_load_full_config(struct cli *cli, struct kr_error *err);
 
@@ -313,6 +324,7 @@ enum kr_status cli_run_key_rotate(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_destroy(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_disable(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_key_enable(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_migrate(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_keyring_accept(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_audit_show(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_audit_verify(struct cli *cli, struct kr_error *err);

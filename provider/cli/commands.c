@@ -22,7 +22,18 @@ const struct cli_option_spec cli_options[OPT_COUNT] = {
                     "take the key from FILE ('-': stdin): hexadecimal digits alone, or the line\n"
                     "`ID;digits` of a file_key_management key file"},
     [OPT_TOKEN] = {"token", 0, "NAME", "the token of the section [token:NAME]"},
-    [OPT_TO] = {"to", 0, "NAME", "the new token, of the section [token:NAME]"},
+    [OPT_TO] = {"to", 0, "NAME|SPEC",
+                "the new token, of the section [token:NAME]; of migrate: the keyring\n"
+                "that gets the keys, as --from"},
+    [OPT_FROM] = {"from", 0, "SPEC",
+                  "the keyring that has the keys: file-key-management:PATH,\n"
+                  "component-keyring-file:PATH, keyring-file:PATH, p11keyring[:CONFIG]"},
+    [OPT_FROM_PASSWORD] = {"from-password", 0, "SOURCE",
+                           "where the password of an encrypted key file is"},
+    [OPT_TO_PASSWORD] = {"to-password", 0, "SOURCE", "the same, of the file that is written"},
+    [OPT_IN_THE_CLEAR] = {"allow-keys-in-the-clear", 0, NULL,
+                          "write keys to a file that whoever reads it can use"},
+    [OPT_OWNER] = {"owner", 0, "ACCOUNT", "as root: whom a new file is to belong to"},
     [OPT_CONFIRM] = {"confirm", 0, "NAME", "the name that has to be typed otherwise"},
     [OPT_PROGRESS] = {"progress", 0, "HOW", "auto, line, json or none (on stderr)"},
     [OPT_ALL] = {"all", 0, NULL, "every key that is not disabled"},
@@ -91,6 +102,11 @@ const struct cli_command cli_commands[] = {
      WRITER | CLI_BIT(OPT_TOKEN) | CLI_BIT(OPT_CONFIRM) | CLI_BIT(OPT_PROGRESS) |
          CLI_BIT(OPT_EVIDENCE) | CLI_BIT(OPT_WITHOUT_EVIDENCE),
      1, 1, cli_run_master_retire},
+    {"migrate", NULL, NULL, "copy the keys of one keyring to another: all of them or none",
+     WRITER | CLI_BIT(OPT_FROM) | CLI_BIT(OPT_TO) | CLI_BIT(OPT_FROM_PASSWORD) |
+         CLI_BIT(OPT_TO_PASSWORD) | CLI_BIT(OPT_CIPHER) | CLI_BIT(OPT_IN_THE_CLEAR) |
+         CLI_BIT(OPT_OWNER) | CLI_BIT(OPT_PROGRESS),
+     0, 0, cli_run_migrate},
     {"keyring", "accept", NULL, "use a keystore that is older than the tokens remember, or another",
      WRITER | CLI_BIT(OPT_CONFIRM), 0, 0, cli_run_keyring_accept},
     {"keyring", "sync", NULL, "wrap what is not up to date for every current master key",

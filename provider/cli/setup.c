@@ -64,7 +64,7 @@ static void keep_reading(void)
     syscall(SYS_capset, &header, data);
 }
 
-static enum kr_status become(uid_t uid, gid_t gid, struct kr_error *err)
+enum kr_status cli_act_as(uid_t uid, gid_t gid, struct kr_error *err)
 {
     const struct passwd *user = getpwuid(uid);
     int groups = user ? initgroups(user->pw_name, user->pw_gid) : setgroups(1, &gid);
@@ -73,13 +73,12 @@ static enum kr_status become(uid_t uid, gid_t gid, struct kr_error *err)
         gid = user->pw_gid;
     if (groups != 0 || setresgid(gid, gid, gid) != 0 || prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0 ||
         setresuid(uid, uid, uid) != 0)
-        return kr_fail(err, KR_IO, "cannot act as the keystore's owner (uid %u): %s", (unsigned)uid,
-                       strerror(errno));
+        return kr_fail(err, KR_IO, "cannot act as uid %u: %s", (unsigned)uid, strerror(errno));
     keep_reading();
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* changing the uid may have set it */
     if (user) /* a module must find the same per-user configuration as in the server */
         setenv("HOME", user->pw_dir, 1);
-    kr_log(KR_LOG_DEBUG, "acting as %s (uid %u), who owns the keystore",
+    kr_log(KR_LOG_DEBUG, "acting as %s (uid %u), who owns the keyring",
            user ? user->pw_name : "its owner", (unsigned)uid);
     return KR_OK;
 }
@@ -90,10 +89,11 @@ static enum kr_status become_keystore_owner(const char *keystore, struct kr_erro
 
     if (geteuid() != 0 || !keystore || !keystore_owner(keystore, &st) || st.st_uid == 0)
         return KR_OK;
-    return become(st.st_uid, st.st_gid, err);
+    return cli_act_as(st.st_uid, st.st_gid, err);
 }
 
-static enum kr_status apply_options(struct cli *cli, struct kr_error *err)
+static enum kr_status apply_options(const struct cli *cli, struct kr_config *config,
+                                    struct kr_error *err)
 {
     static const struct {
         enum cli_option option;
@@ -109,7 +109,7 @@ static enum kr_status apply_options(struct cli *cli, struct kr_error *err)
         const char *value = cli->values[map[i].option];
         if (!value)
             continue;
-        if (kr_config_override(cli->config, map[i].section, map[i].name, value, err) == KR_OK)
+        if (kr_config_override(config, map[i].section, map[i].name, value, err) == KR_OK)
             continue;
         err->status = KR_USAGE;
         kr_error_context(err, "option --%s", cli_options[map[i].option].name);
@@ -127,14 +127,24 @@ static void log_config(const struct kr_config *config)
            config->tokens[0].module ? config->tokens[0].module : "(none)");
 }
 
+enum kr_status cli_read_config(const struct cli *cli, struct kr_config **ret, struct kr_error *err)
+{
+    KR_CONFIG_OWNED struct kr_config *config = NULL;
+
+    KR_TRY(kr_config_load(cli->values[OPT_CONFIG], &config, err));
+    KR_TRY(apply_options(cli, config, err));
+    kr_secret_set_policy(config->keyring.lock_memory);
+    log_config(config);
+    *ret = config;
+    config = NULL;
+    return KR_OK;
+}
+
 enum kr_status cli_load_config(struct cli *cli, struct kr_error *err)
 {
     kr_audit_remember_user();
-    KR_TRY(kr_config_load(cli->values[OPT_CONFIG], &cli->config, err));
-    KR_TRY(apply_options(cli, err));
+    KR_TRY(cli_read_config(cli, &cli->config, err));
     cli->token = &cli->config->tokens[0];
-    kr_secret_set_policy(cli->config->keyring.lock_memory);
-    log_config(cli->config);
     return become_keystore_owner(cli->config->keyring.keystore, err);
 }
 

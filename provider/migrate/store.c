@@ -111,13 +111,13 @@ void kr_store_cleanup(struct kr_store **store)
 
 /* --- use -------------------------------------------------------------------------------------- */
 
-enum kr_status kr_store_check_distinct(const struct kr_store *from, const struct kr_store *to,
-                                       struct kr_error *err)
+enum kr_status kr_store_check_distinct(const char *from, const char *to, struct kr_error *err)
 {
-    if (!to->exists || from->st.st_dev != to->st.st_dev || from->st.st_ino != to->st.st_ino)
+    struct stat a, b;
+    if (stat(from, &a) != 0 || stat(to, &b) != 0 || a.st_dev != b.st_dev || a.st_ino != b.st_ino)
         return KR_OK;
-    kr_fail(err, KR_REFUSED, "source and destination are the same file: %s", to->path);
-    kr_hint(err, "for another token: p11keyring keyring move");
+    kr_fail(err, KR_REFUSED, "source and destination are the same file: %s", to);
+    kr_hint(err, "to bring a keyring to another token: p11keyring keyring move");
     return err->status;
 }
 

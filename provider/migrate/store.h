@@ -58,9 +58,9 @@ void kr_store_close(struct kr_store *store);
 void kr_store_cleanup(struct kr_store **store);
 #define KR_STORE __attribute__((cleanup(kr_store_cleanup))) struct kr_store
 
-/* KR_REFUSED when both are the same keyring, by whatever path. */
-KR_MUST_USE enum kr_status kr_store_check_distinct(const struct kr_store *from,
-                                                   const struct kr_store *to, struct kr_error *err);
+/* KR_REFUSED when both files, keystores among them, are the same one, by whatever path. */
+KR_MUST_USE enum kr_status kr_store_check_distinct(const char *from, const char *to,
+                                                   struct kr_error *err);
 
 /* All keys, ordered; KR_NOT_FOUND when there is none. */
 KR_MUST_USE enum kr_status kr_store_read(struct kr_store *store, struct kr_key_set *set,
