@@ -8,7 +8,6 @@
 
 #include "base/hex.h"
 #include "files/bundle_keys.h"
-#include "provider/secrets.h"
 
 /* A key that the keystore names, with memory of its own. */
 struct known {
@@ -19,9 +18,10 @@ struct known {
 
 struct kr_file_keys {
     const struct kr_config *config;
-    struct kr_bundle_keys *bundle; /* NULL: of a keyring */
-    pthread_mutex_t lock;          /* of everything below */
-    struct known *known;           /* in the order of by_key() */
+    struct kr_file_key_source source; /* in the place of a keyring, if `here` is not NULL */
+    struct kr_bundle_keys *bundle;    /* NULL: of a keyring */
+    pthread_mutex_t lock;             /* of everything below */
+    struct known *known;              /* in the order of by_key() */
     size_t known_count;
     bool listed, opened;
     enum kr_status open_status;
@@ -59,6 +59,14 @@ enum kr_status kr_file_keys_of_bundle(const struct kr_bundle *bundle, struct kr_
     else
         kr_file_keys_free(keys);
     return status;
+}
+
+enum kr_status kr_file_keys_from(const struct kr_file_key_source *source, struct kr_file_keys **ret,
+                                 struct kr_error *err)
+{
+    KR_TRY(kr_file_keys_new(NULL, ret, err));
+    (*ret)->source = *source;
+    return KR_OK;
 }
 
 void kr_file_keys_free(struct kr_file_keys *keys)
@@ -218,6 +226,8 @@ static void list_keys(struct kr_file_keys *keys)
 
 static enum kr_key_here is_here(const struct kr_file_keys *keys, struct kr_file_need *need)
 {
+    if (keys->source.here)
+        return keys->source.here(keys->source.context, need);
     const struct known wanted = {.name = *need->name ? need->name : NULL,
                                  .master = need->master,
                                  .id = need->id,
@@ -302,6 +312,14 @@ enum kr_status kr_file_keys_keyring(struct kr_file_keys *keys, struct kr_keyring
 {
     KR_TRY(ready(keys, err));
     *ret = keys->keyring;
+    return KR_OK;
+}
+
+enum kr_status kr_file_keys_secrets(struct kr_file_keys *keys, struct kr_secrets **ret,
+                                    struct kr_error *err)
+{
+    KR_TRY(ready(keys, err));
+    *ret = keys->secrets;
     return KR_OK;
 }
 

@@ -12,6 +12,7 @@
 
 #include "files/report.h"
 #include "provider/keyring.h"
+#include "provider/secrets.h"
 #include "wrap/bundle.h"
 
 struct kr_file_keys;
@@ -22,6 +23,22 @@ KR_MUST_USE enum kr_status kr_file_keys_new(const struct kr_config *config,
 /* The keys of a bundle alone: no keyring is asked. `bundle` is borrowed and settled. */
 KR_MUST_USE enum kr_status kr_file_keys_of_bundle(const struct kr_bundle *bundle,
                                                   struct kr_file_keys **ret, struct kr_error *err);
+
+/* Keys from elsewhere, as from a bundle: of no keystore and no token. Each function is KR_NOT_FOUND
+ * for a key that is not there; any thread calls them. What `mysql` gets and does is as below, to
+ * decrypt; a MariaDB key stays as long as the source. */
+struct kr_file_key_source {
+    enum kr_key_here (*here)(void *context, const struct kr_file_need *need);
+    enum kr_status (*mysql)(void *context, const char *name, const uint8_t *iv, const uint8_t *in,
+                            size_t len, uint8_t *out, struct kr_error *err);
+    enum kr_status (*mariadb)(void *context, uint32_t id, uint32_t version,
+                              const struct kr_data_key **ret, struct kr_error *err);
+    void *context;
+};
+/* `source` is copied. */
+KR_MUST_USE enum kr_status kr_file_keys_from(const struct kr_file_key_source *source,
+                                             struct kr_file_keys **ret, struct kr_error *err);
+
 /* NULL is accepted. */
 void kr_file_keys_free(struct kr_file_keys *keys);
 
@@ -46,6 +63,10 @@ KR_MUST_USE enum kr_status kr_file_keys_each(struct kr_file_keys *keys, kr_file_
 /* The keyring, opened on first use; it stays the property of `keys`. As kr_keyring_open(), and
  * KR_CONFIG without one, as for a bundle. */
 KR_MUST_USE enum kr_status kr_file_keys_keyring(struct kr_file_keys *keys, struct kr_keyring **ret,
+                                                struct kr_error *err);
+
+/* Its secrets of MySQL, likewise. */
+KR_MUST_USE enum kr_status kr_file_keys_secrets(struct kr_file_keys *keys, struct kr_secrets **ret,
                                                 struct kr_error *err);
 
 /* Why the keystore could not be read; NULL when it could, or was not asked for. */

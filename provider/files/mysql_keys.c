@@ -81,6 +81,25 @@ enum kr_status kr_mysql_seal(struct kr_file_keys *keys, const char *path,
     return KR_OK;
 }
 
+static enum kr_status open_password(struct kr_file_keys *keys, const char *path,
+                                    const struct kr_mysql_binlog_head *head, uint8_t *ret,
+                                    struct kr_error *err)
+{
+    enum kr_status status = kr_file_keys_mysql(keys, head->master, KR_FILE_KEY_DECRYPT, head->iv,
+                                               head->sealed, KR_MYSQL_PASSWORD_BYTES, ret, err);
+    if (status != KR_OK)
+        kr_error_context(err, "%s", path);
+    return status;
+}
+
+static enum kr_status derive(const char *path, const uint8_t *password,
+                             struct kr_mysql_binlog_key *ret, struct kr_error *err)
+{
+    if (!kr_mysql_binlog_derive(password, ret))
+        return kr_fail(err, KR_INTERNAL, "OpenSSL failed to derive a key for %s", path);
+    return KR_OK;
+}
+
 enum kr_status kr_mysql_open_binlog(struct kr_file_keys *keys, const char *path,
                                     const struct kr_mysql_binlog_head *head,
                                     struct kr_mysql_binlog_key *ret, struct kr_error *err)
@@ -88,15 +107,30 @@ enum kr_status kr_mysql_open_binlog(struct kr_file_keys *keys, const char *path,
     KR_SECRET uint8_t *password = kr_secret_alloc(KR_MYSQL_PASSWORD_BYTES);
     if (!password)
         return kr_fail_secret(err);
-    enum kr_status status =
-        kr_file_keys_mysql(keys, head->master, KR_FILE_KEY_DECRYPT, head->iv, head->sealed,
-                           KR_MYSQL_PASSWORD_BYTES, password, err);
-    if (status != KR_OK) {
-        kr_error_context(err, "%s", path);
-        return status;
-    }
-    if (!kr_mysql_binlog_derive(password, ret))
-        return kr_fail(err, KR_INTERNAL, "OpenSSL failed to derive a key for %s", path);
+    KR_TRY(open_password(keys, path, head, password, err));
+    return derive(path, password, ret, err);
+}
+
+/* A sealed password has nothing to tell a right opening from a wrong one: the log's first bytes
+ * have, which are those of every binary log. */
+enum kr_status kr_mysql_unseal_password(struct kr_file_keys *keys, const struct kr_file *file,
+                                        const struct kr_mysql_binlog_head *head,
+                                        uint8_t ret[KR_MYSQL_PASSWORD_BYTES], struct kr_error *err)
+{
+    static const uint8_t magic[4] = {0xfe, 'b', 'i', 'n'};
+    uint8_t start[4];
+    KR_SECRET uint8_t *password = kr_secret_alloc(KR_MYSQL_PASSWORD_BYTES);
+    KR_SECRET struct kr_mysql_binlog_key *key = kr_secret_alloc(sizeof(*key));
+    if (!password || !key)
+        return kr_fail_secret(err);
+    KR_TRY(open_password(keys, file->path, head, password, err));
+    KR_TRY(derive(file->path, password, key, err));
+    if (file->head_len < KR_MYSQL_BINLOG_HEAD + sizeof(start) ||
+        !kr_mysql_binlog_start(key, file->head + KR_MYSQL_BINLOG_HEAD, start) ||
+        memcmp(start, magic, sizeof(magic)) != 0)
+        return kr_fail(err, KR_INTEGRITY, "%s does not open with %s: see p11keyring verify",
+                       file->path, head->master);
+    memcpy(ret, password, KR_MYSQL_PASSWORD_BYTES);
     return KR_OK;
 }
 

@@ -27,6 +27,14 @@ KR_MUST_USE enum kr_status kr_mysql_open_binlog(struct kr_file_keys *keys, const
                                                 struct kr_mysql_binlog_key *ret,
                                                 struct kr_error *err);
 
+/* The password itself, proven by the first bytes of the log; `ret` should be secret memory.
+ * KR_INTEGRITY when they are not those of a binary log. */
+KR_MUST_USE enum kr_status kr_mysql_unseal_password(struct kr_file_keys *keys,
+                                                    const struct kr_file *file,
+                                                    const struct kr_mysql_binlog_head *head,
+                                                    uint8_t ret[KR_MYSQL_PASSWORD_BYTES],
+                                                    struct kr_error *err);
+
 /* Adds what the header needs to the report, for `units` of it, and notes about the header. */
 KR_MUST_USE enum kr_status kr_mysql_info_report(const struct kr_mysql_info *info, uint64_t units,
                                                 struct kr_file_report *report,

@@ -135,40 +135,17 @@ enum kr_status kr_mysql_reseal_redo(const struct kr_file *file, int writable,
 /* --- binary logs ---------------------------------------------------------------------------------
  */
 
-/* A sealed password has nothing to tell a right opening from a wrong one: the log's first bytes
- * have, which are those of every binary log. */
-static enum kr_status check_password(const struct kr_file *file, struct kr_file_keys *keys,
-                                     const struct kr_mysql_binlog_head *head, struct kr_error *err)
-{
-    static const uint8_t magic[4] = {0xfe, 'b', 'i', 'n'};
-    uint8_t start[4];
-    KR_SECRET struct kr_mysql_binlog_key *key = kr_secret_alloc(sizeof(*key));
-    if (!key)
-        return kr_fail_secret(err);
-    KR_TRY(kr_mysql_open_binlog(keys, file->path, head, key, err));
-    if (file->head_len < KR_MYSQL_BINLOG_HEAD + sizeof(start) ||
-        !kr_mysql_binlog_start(key, file->head + KR_MYSQL_BINLOG_HEAD, start) ||
-        memcmp(start, magic, sizeof(magic)) != 0)
-        return kr_fail(err, KR_INTEGRITY, "%s does not open with %s: see p11keyring verify",
-                       file->path, head->master);
-    return KR_OK;
-}
-
 static enum kr_status seal_password(const struct kr_file *file, const struct kr_reseal *reseal,
-                                    struct kr_mysql_binlog_head *head, struct kr_error *err)
+                                    uint8_t *password, struct kr_mysql_binlog_head *head,
+                                    struct kr_error *err)
 {
-    KR_SECRET uint8_t *password = kr_secret_alloc(KR_MYSQL_PASSWORD_BYTES);
-    if (!password)
-        return kr_fail_secret(err);
-    KR_TRY(kr_file_keys_mysql(file->run->keys, head->master, KR_FILE_KEY_DECRYPT, head->iv,
-                              head->sealed, KR_MYSQL_PASSWORD_BYTES, password, err));
     memset(head->master, 0, sizeof(head->master));
     memcpy(head->master, reseal->binlog_key, strlen(reseal->binlog_key));
     if (RAND_bytes(head->iv, sizeof(head->iv)) != 1)
         return kr_fail(err, KR_INTERNAL, "OpenSSL has no random numbers");
     KR_TRY(kr_file_keys_mysql(reseal->to, head->master, KR_FILE_KEY_ENCRYPT, head->iv, password,
                               KR_MYSQL_PASSWORD_BYTES, head->sealed, err));
-    return check_password(file, reseal->to, head, err);
+    return kr_mysql_unseal_password(reseal->to, file, head, password, err);
 }
 
 enum kr_status kr_mysql_reseal_binlog(const struct kr_file *file, int writable,
@@ -178,6 +155,9 @@ enum kr_status kr_mysql_reseal_binlog(const struct kr_file *file, int writable,
     struct kr_mysql_binlog_head head;
     struct kr_error ignored = KR_ERROR_INIT;
     uint8_t bytes[KR_MYSQL_BINLOG_HEAD];
+    KR_SECRET uint8_t *password = kr_secret_alloc(KR_MYSQL_PASSWORD_BYTES);
+    if (!password)
+        return kr_fail_secret(err);
     *ret = KR_REKEY_LEFT;
     if (!reseal->binlog_key)
         return KR_OK;
@@ -188,11 +168,11 @@ enum kr_status kr_mysql_reseal_binlog(const struct kr_file *file, int writable,
         return kr_fail(err, KR_INTEGRITY, "%s: %s", file->path, problem);
     *ret = KR_REKEY_CURRENT;
     if (strcmp(head.master, reseal->binlog_key) == 0 &&
-        check_password(file, reseal->to, &head, &ignored) == KR_OK)
+        kr_mysql_unseal_password(reseal->to, file, &head, password, &ignored) == KR_OK)
         return KR_OK;
     *ret = KR_REKEY_DONE;
-    KR_TRY(check_password(file, file->run->keys, &head, err));
-    KR_TRY(seal_password(file, reseal, &head, err));
+    KR_TRY(kr_mysql_unseal_password(file->run->keys, file, &head, password, err));
+    KR_TRY(seal_password(file, reseal, password, &head, err));
     if (reseal->dry_run)
         return KR_OK;
     kr_mysql_binlog_write(&head, bytes);
