@@ -63,6 +63,7 @@ enum cli_option {
     OPT_OWNER,
     OPT_SERVER,
     OPT_PASSWORD_SOURCE,
+    OPT_IOPS,
     OPT_COUNT
 };
 
@@ -330,6 +331,9 @@ enum kr_status cli_run_audit_show(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_audit_verify(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_inspect(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_decrypt(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_mariadb_status(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_mariadb_encrypt(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_mariadb_decrypt(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_rekey(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_usage(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_verify(struct cli *cli, struct kr_error *err);

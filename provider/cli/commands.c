@@ -41,7 +41,9 @@ const struct cli_option_spec cli_options[OPT_COUNT] = {
     [OPT_SINCE] = {"since", 0, "TIME",
                    "records from this time on: 2026-01-31 or 2026-01-31T12:00:00Z"},
     [OPT_EVENT] = {"event", 0, "EVENT", "records of this event alone, for example key-rotate"},
-    [OPT_THREADS] = {"threads", 0, "N", "threads to work with (default: as many as processors)"},
+    [OPT_THREADS] =
+        {"threads", 0, "N",
+         "threads to work with (default: as many as processors,\nor as the server has)"},
     [OPT_SECONDS] = {"seconds", 0, "N", "how long the token and the ciphers are measured, each"},
     [OPT_SESSIONS] = {"sessions", 0, "LIST", "sessions at the same time, for example 1,2,4,8"},
     [OPT_DIRECTORY] = {"directory", 0, "DIR", "where temporary files are made (default: $TMPDIR)"},
@@ -67,6 +69,7 @@ const struct cli_option_spec cli_options[OPT_COUNT] = {
                     "a running server: its socket, or an option file with a [client] group"},
     [OPT_PASSWORD_SOURCE] = {"password-source", 0, "SOURCE",
                              "where the password for the server is, if not in its option file"},
+    [OPT_IOPS] = {"iops", 0, "N", "innodb_encryption_rotation_iops as long as the work lasts"},
     [OPT_USER] = {"user", 0, "USER", "the user that the server runs as"},
 };
 
@@ -75,6 +78,9 @@ const uint64_t cli_global_options =
     CLI_BIT(OPT_PIN_SOURCE) | CLI_BIT(OPT_KEYSTORE) | CLI_BIT(OPT_JSON) | CLI_BIT(OPT_VERBOSE);
 
 #define WRITER CLI_BIT(OPT_DRY_RUN)
+#define SERVER (CLI_BIT(OPT_SERVER) | CLI_BIT(OPT_PASSWORD_SOURCE))
+#define SERVER_WORK                                                                                \
+    (SERVER | WRITER | CLI_BIT(OPT_THREADS) | CLI_BIT(OPT_IOPS) | CLI_BIT(OPT_PROGRESS))
 
 const struct cli_command cli_commands[] = {
     {"token", "init", NULL, "initialise an empty token and set its PINs",
@@ -147,6 +153,12 @@ const struct cli_command cli_commands[] = {
      CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS) | CLI_BIT(OPT_IGNORE_UNKNOWN) |
          CLI_BIT(OPT_OUTPUT),
      1, CLI_MANY, cli_run_usage},
+    {"mariadb", "status", NULL, "show what a running MariaDB server has encrypted", SERVER, 0, 0,
+     cli_run_mariadb_status},
+    {"mariadb", "encrypt", NULL, "encrypt a running MariaDB server's whole database", SERVER_WORK,
+     0, 0, cli_run_mariadb_encrypt},
+    {"mariadb", "decrypt", NULL, "decrypt it, so that the plugin can be removed", SERVER_WORK, 0, 0,
+     cli_run_mariadb_decrypt},
     {"status", NULL, NULL, "show keystore, token and keys", 0, 0, 0, cli_run_status},
     {"benchmark", NULL, "[token] [pages] [bulk]", "measure token, page ciphers and file work here",
      CLI_BIT(OPT_TOKEN) | CLI_BIT(OPT_SECONDS) | CLI_BIT(OPT_SESSIONS) | CLI_BIT(OPT_THREADS) |
