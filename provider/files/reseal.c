@@ -79,20 +79,30 @@ static enum kr_status refuse_unverified(const struct kr_file *file, struct kr_er
 }
 
 /* A file is locked before it is read: what its head says stays true. */
-static enum kr_status reseal_file(const struct kr_file *seen, const struct kr_reseal *reseal,
-                                  kr_mysql_reseal function, enum kr_rekey_result *ret,
-                                  struct kr_error *err)
+static enum kr_status claim(const struct kr_file *seen, struct kr_mysql_datadirs *datadirs,
+                            int *ret_locked, struct kr_file *ret, struct kr_error *err)
 {
-    KR_FD int writable = -1;
-    KR_FILE file = {.fd = -1};
     KR_TRY(refuse_linked(seen, err));
-    KR_TRY(kr_mysql_datadirs_hold(reseal->datadirs, seen, err));
-    KR_TRY(kr_journal_lock(seen, &writable, err));
-    KR_TRY(kr_file_open(seen->path, seen->run, &file, err));
-    if (file.kind != seen->kind || file.st.st_ino != seen->st.st_ino)
+    KR_TRY(kr_mysql_datadirs_hold(datadirs, seen, err));
+    KR_TRY(kr_journal_lock(seen, ret_locked, err));
+    KR_TRY(kr_file_open(seen->path, seen->run, ret, err));
+    if (ret->kind != seen->kind || ret->st.st_ino != seen->st.st_ino)
         return kr_fail(err, KR_REFUSED, "%s was changed meanwhile", seen->path);
-    KR_TRY(function(&file, writable, reseal, ret, err));
-    return *ret == KR_REKEY_DONE && reseal->dry_run ? refuse_unverified(&file, err) : KR_OK;
+    return KR_OK;
+}
+
+/* *ret_function NULL: it seals no key. */
+static enum kr_status find(const char *path, const struct kr_file_run *run, struct kr_file *ret,
+                           kr_mysql_reseal *ret_function, struct kr_error *err)
+{
+    *ret_function = NULL;
+    if (kr_journal_is_name(path) || kr_replacement_is_name(path))
+        return KR_OK;
+    KR_TRY(kr_file_open(path, run, ret, err));
+    kr_mysql_reseal function = function_of(ret->kind);
+    if (function && kr_mysql_seals_a_key(ret))
+        *ret_function = function;
+    return KR_OK;
 }
 
 enum kr_status kr_file_reseal(const char *path, const struct kr_file_run *run,
@@ -100,14 +110,30 @@ enum kr_status kr_file_reseal(const char *path, const struct kr_file_run *run,
                               struct kr_error *err)
 {
     KR_FILE seen = {.fd = -1};
+    KR_FILE file = {.fd = -1};
+    KR_FD int writable = -1;
+    kr_mysql_reseal function;
     *ret = KR_REKEY_LEFT;
-    if (kr_journal_is_name(path) || kr_replacement_is_name(path))
+    KR_TRY(find(path, run, &seen, &function, err));
+    if (!function)
         return KR_OK;
-    KR_TRY(kr_file_open(path, run, &seen, err));
-    kr_mysql_reseal function = function_of(seen.kind);
-    if (function && !kr_mysql_seals_a_key(&seen))
+    KR_TRY(claim(&seen, reseal->datadirs, &writable, &file, err));
+    KR_TRY(function(&file, writable, reseal, ret, err));
+    return *ret == KR_REKEY_DONE && reseal->dry_run ? refuse_unverified(&file, err) : KR_OK;
+}
+
+enum kr_status kr_file_reseal_check(const char *path, const struct kr_file_run *run,
+                                    struct kr_mysql_datadirs *datadirs, bool *ret_seals,
+                                    struct kr_error *err)
+{
+    KR_FILE seen = {.fd = -1};
+    KR_FILE file = {.fd = -1};
+    KR_FD int locked = -1;
+    kr_mysql_reseal function;
+    KR_TRY(find(path, run, &seen, &function, err));
+    *ret_seals = function != NULL;
+    if (!function)
         return KR_OK;
-    if (function)
-        return reseal_file(&seen, reseal, function, ret, err);
-    return KR_OK;
+    KR_TRY(claim(&seen, datadirs, &locked, &file, err));
+    return refuse_unverified(&file, err);
 }

@@ -24,6 +24,12 @@ KR_MUST_USE enum kr_status kr_file_reseal(const char *path, const struct kr_file
                                           const struct kr_reseal *reseal, enum kr_rekey_result *ret,
                                           struct kr_error *err);
 
+/* Whether a file can be sealed anew, before its new master key is known: run->keys open and verify
+ * all of it. *ret_seals: it seals a key. As above; nothing is changed. */
+KR_MUST_USE enum kr_status kr_file_reseal_check(const char *path, const struct kr_file_run *run,
+                                                struct kr_mysql_datadirs *datadirs, bool *ret_seals,
+                                                struct kr_error *err);
+
 /* "INNODBKey-<uuid>-<n>" into the two; false: no name of such a key. */
 bool kr_reseal_parse_innodb(const char *name, char ret_uuid[37], uint32_t *ret_number);
 bool kr_reseal_is_binlog_key(const char *name);
