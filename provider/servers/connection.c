@@ -151,6 +151,17 @@ static bool is_lost(unsigned number)
            number == ER_CONNECTION_KILLED;
 }
 
+/* The library's text ends with the system's error number in parentheses; over TCP it is of no
+ * use. */
+static bool nobody_listens(const char *text, unsigned number)
+{
+    const char *cause = strrchr(text, '(');
+    int system_error = cause ? atoi(cause + 1) : 0;
+
+    return number == CR_CONNECTION_ERROR &&
+           (system_error == ECONNREFUSED || system_error == ENOENT);
+}
+
 static void set_hint(struct kr_error *err, unsigned number)
 {
     if (is_lost(number))
@@ -179,7 +190,8 @@ static enum kr_status fail_mysql(struct kr_server_conn *conn, struct kr_error *e
     for (char *c = text; *c; c++)
         if (iscntrl((unsigned char)*c))
             *c = '?';
-    kr_fail(err, class_of(conn->last_errno), "%s: %s (%u)",
+    bool no_server = nobody_listens(text, conn->last_errno);
+    kr_fail(err, no_server ? KR_NOT_FOUND : class_of(conn->last_errno), "%s: %s (%u)",
             conn->info.name ? conn->info.name : conn->where, text, conn->last_errno);
     set_hint(err, conn->last_errno);
     return err->status;

@@ -13,13 +13,13 @@ struct grants {
     bool has[WANTED_MAX];
 };
 
-/* Whether `list`, "SUPER, PROCESS", has `name`. */
+/* Whether `list`, "SUPER, PROCESS" or MySQL's "ROLE_ADMIN,CLONE_ADMIN", has `name`. */
 static bool lists(const char *list, const char *name)
 {
     size_t len = strlen(name);
 
     for (const char *at = list; (at = strstr(at, name)) != NULL; at += len)
-        if ((at == list || at[-1] == ' ') && (at[len] == '\0' || at[len] == ','))
+        if ((at == list || at[-1] == ' ' || at[-1] == ',') && (at[len] == '\0' || at[len] == ','))
             return true;
     return false;
 }

@@ -88,7 +88,8 @@ static void connects_to_nothing(void **state)
         {"[client]\nuser = x\n", KR_CONFIG, "neither a socket nor a host", ""},
         {"[client]\nhost = 127.0.0.1\nport = 70000\n", KR_CONFIG, "no number from 1 to 65535", ""},
         {"[client]\nhost = 127.0.0.1\nport = 1\n", KR_IO, "127.0.0.1 port 1: ", "running"},
-        {"[client]\nsocket = /nonexistent/socket\n", KR_IO, "/nonexistent/socket: ", "running"},
+        {"[client]\nsocket = /nonexistent/socket\n", KR_NOT_FOUND,
+         "/nonexistent/socket: ", "running"},
     };
     struct kr_server_conn *conn = NULL;
     struct kr_error err = KR_ERROR_INIT;
