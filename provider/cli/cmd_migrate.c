@@ -25,6 +25,7 @@ struct migration {
     enum kr_cipher cipher; /* of the keys of a file_key_management */
     struct kr_key_set set;
     size_t refused;
+    bool interrupted;
 };
 
 /* --- what is asked for ------------------------------------------------------------------------ */
@@ -247,6 +248,7 @@ static enum kr_status add(struct migration *m, struct kr_error *err)
     KR_TRY(cli_progress_begin(m->cli, &progress, err));
     progress.unit = "keys";
     enum kr_status status = kr_store_add(m->to.store, &m->set, &options, err);
+    m->interrupted = status == KR_REFUSED && !cli_progress_step(0, m->set.count, &progress);
     cli_progress_end(&progress);
     return status;
 }
@@ -319,8 +321,13 @@ static enum kr_status copy_keys(struct migration *m, struct kr_error *err)
         return cli_plan(m->cli, err, "copy %zu keys from %s to %s", m->set.count, m->from.text,
                         m->to.text);
     warn_of_places(m);
-    KR_TRY(add(m, err));
-    return print_result(m, true, err);
+    if (add(m, err) == KR_OK)
+        return print_result(m, true, err);
+    if (!m->interrupted)
+        return err->status;
+    cli_note("interrupted: no key was added; the same command begins anew");
+    m->cli->exit_code = CLI_EXIT_INTERRUPTED;
+    return KR_OK;
 }
 
 static enum kr_status run(struct migration *m, struct kr_error *err)

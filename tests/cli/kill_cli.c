@@ -2,9 +2,9 @@
 /*
  * kill_cli DIR MICROSECONDS COMMAND...
  *
- * Starts the command, waits until it writes in DIR (a rollback journal or a new keystore appears),
- * and kills it at a random moment of the next MICROSECONDS. Then prints one word: "inside" when the
- * journal or the new file is still there, so that the kill fell inside the write window, "outside"
+ * Starts the command, waits until it writes in DIR (a rollback journal, a new keystore or what is to
+ * replace a file appears), and kills it at a random moment of the next MICROSECONDS. Then prints one
+ * word: "inside" when the journal or the new file is still there, so that the kill fell inside the write window, "outside"
  * when the window had closed, "finished" when the command ended by itself. The command's standard
  * output goes to ours, before the word.
  *
@@ -26,6 +26,7 @@
 
 /* A journal that was killed before its first sync is not created anew, but written over. */
 #define WRITE_BEGINS (IN_CREATE | IN_MODIFY)
+#define WRITE_ENDS (IN_DELETE | IN_MOVED_FROM)
 
 static void die(const char *what)
 {
@@ -33,11 +34,16 @@ static void die(const char *what)
     exit(2);
 }
 
+static bool ends_with(const char *name, const char *end)
+{
+    size_t len = strlen(name), end_len = strlen(end);
+
+    return len > end_len && strcmp(name + len - end_len, end) == 0;
+}
+
 static bool is_write_file(const char *name)
 {
-    size_t len = strlen(name);
-
-    return strstr(name, ".new-") || (len > 8 && strcmp(name + len - 8, "-journal") == 0);
+    return strstr(name, ".new-") || ends_with(name, "-journal") || ends_with(name, ".p11keyring");
 }
 
 static bool write_file_left(const char *dir)
@@ -115,7 +121,7 @@ static void measure(int watch, pid_t child)
     if (!wait_for(watch, WRITE_BEGINS, child))
         die("the command wrote nothing");
     start = now_us();
-    if (!wait_for(watch, IN_DELETE, child))
+    if (!wait_for(watch, WRITE_ENDS, child))
         die("the command did not finish its write");
     printf("%lld\n", now_us() - start);
     waitpid(child, NULL, 0);
@@ -129,7 +135,7 @@ int main(int argc, char **argv)
     }
     unsigned long max_us = strtoul(argv[2], NULL, 10);
     int watch = inotify_init1(IN_CLOEXEC);
-    if (watch < 0 || inotify_add_watch(watch, argv[1], WRITE_BEGINS | IN_DELETE) < 0)
+    if (watch < 0 || inotify_add_watch(watch, argv[1], WRITE_BEGINS | WRITE_ENDS) < 0)
         die(argv[1]);
     pid_t child = fork();
     if (child == 0) {

@@ -4,44 +4,16 @@
 # P11K_KILLS is the number of kills for each command.
 # shellcheck source=tests/cli/cli.sh
 source "$(dirname "$0")/cli.sh"
+# shellcheck source=tests/cli/kills.sh
+source "$(dirname "$0")/kills.sh"
 KILLS=${P11K_KILLS:-40}
-cp "$BUILD/bin/kill_cli" "$WORK/bin/"
-
-kill_in() { # MICROSECONDS ARGUMENT...: what the tool printed, and the last line is the verdict
-    local us=$1
-    shift
-    as_server "$WORK/bin/kill_cli" "$KEYRING/keyring" "$us" "$WORK/bin/p11keyring" "$@" 2>/dev/null
-}
-
-# The width of a window to begin with, the median of some. count_kill then moves it so that about
-# three kills of four fall inside, whatever else the machine does, and the rest after it.
-window() { # ARGUMENT...
-    local i widths=()
-    for i in 1 2 3 4 5; do
-        widths+=("$(kill_in 0 "${@//%/$i}" | tail -1)")
-    done
-    printf '%s\n' "${widths[@]}" | sort -n | sed -n 3p
-}
-
-count_kill() { # VERDICT
-    if [[ $1 == *inside ]]; then
-        inside=$((inside + 1))
-        us=$((us * 115 / 100 + 2))
-    else
-        us=$((us * 7 / 10 + 2))
-    fi
-}
-
-enough() { # INSIDE
-    echo "kills $KILLS, inside the write window $1"
-    ((2 * $1 >= KILLS)) || die "fewer than half of the kills fell inside the write window"
-}
 
 latest() { jq -r ".keys[] | select(.id == $1) | .latest" "$OUT"; }
 
 kills_of_create() {
     local i id us out inside=0
     cli_keyring create
+    FOLDER=$KEYRING/keyring
     us=$(window key create %)
     for ((i = 1; i <= KILLS; i++)); do
         id=$((1000 + i))
@@ -60,6 +32,7 @@ kills_of_create() {
 kills_of_rotate() {
     local i us out inside=0 before acknowledged=1
     cli_keyring rotate
+    FOLDER=$KEYRING/keyring
     tool key create 1 >/dev/null
     us=$(window key rotate 1)
     expect 0 key list --json
@@ -81,6 +54,7 @@ kills_of_rotate() {
 kills_of_master_create() {
     local i us out inside=0 rc
     token_up master
+    FOLDER=$KEYRING/keyring
     us=$(kill_in 0 master create | tail -1)
     for ((i = 1; i <= KILLS; i++)); do
         rm -f "$KEYRING/keyring/test.keystore"
@@ -98,11 +72,6 @@ kills_of_master_create() {
         rm -f "$KEYRING"/keyring/*.new-*
     done
     enough "$inside"
-}
-
-reported() { # WHAT FUNCTION: the counts are shown also when all is well
-    check "$@"
-    sed -n 's/^kills/      kills/p' "$WORK/check.log"
 }
 
 reported "key create survives kill -9" kills_of_create
