@@ -2,7 +2,6 @@
 /* Connections by libmariadb, which speaks to both makes of server. */
 #include "connection.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <pwd.h>
@@ -57,14 +56,6 @@ static enum kr_status fail_spec(const char *spec, struct kr_error *err)
                  "the server running?");
     kr_error_context(err, "server %s", spec);
     return err->status;
-}
-
-static bool is_loopback(const char *host)
-{
-    struct in_addr four;
-
-    return strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0 ||
-           (inet_pton(AF_INET, host, &four) == 1 && ntohl(four.s_addr) >> 24 == 127);
 }
 
 /* As the servers' clients have it: "localhost" is the socket when there is one. */
@@ -172,7 +163,7 @@ static void set_hint(struct kr_error *err, unsigned number)
     else if (err->status == KR_REFUSED)
         kr_hint(err, "connect as an account with that privilege");
     else if (number == CR_SSL_CONNECTION_ERROR)
-        kr_hint(err, "over TCP this tool wants TLS and a certificate that it can verify: name the "
+        kr_hint(err, "over TCP this tool wants TLS and a certificate for this host name: name the "
                      "server's CA with ssl-ca in the option file, or use its socket");
     else if (number == CR_AUTH_PLUGIN_CANNOT_LOAD)
         kr_hint(err, "install libmariadb's plugins, or use an account with another way to log in");
@@ -208,7 +199,6 @@ static enum kr_status set_options(struct kr_server_conn *conn, const struct rout
     const unsigned no = 0;
     const my_bool yes = 1;
     const struct kr_option_file *file = &route->file;
-    bool has_ca = file->ssl_ca || file->ssl_capath;
     int bad = mysql_options(conn->mysql, MYSQL_OPT_CONNECT_TIMEOUT, &connect) |
               mysql_options(conn->mysql, MYSQL_OPT_READ_TIMEOUT, &answer) |
               mysql_options(conn->mysql, MYSQL_OPT_WRITE_TIMEOUT, &answer) |
@@ -219,11 +209,9 @@ static enum kr_status set_options(struct kr_server_conn *conn, const struct rout
     if (!route->socket) {
         mysql_ssl_set(conn->mysql, file->ssl_key, file->ssl_cert, file->ssl_ca, file->ssl_capath,
                       NULL);
-        bad |= mysql_options(conn->mysql, MYSQL_OPT_SSL_ENFORCE, &yes);
-        /* A CA alone verifies the certificate without the name in it: servers make such for
-         * themselves, and on this host it is enough. */
-        if (!has_ca || !is_loopback(route->host))
-            bad |= mysql_options(conn->mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &yes);
+        /* The first alone would go on without TLS where the server has none. */
+        bad |= mysql_options(conn->mysql, MYSQL_OPT_SSL_ENFORCE, &yes) |
+               mysql_options(conn->mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &yes);
     }
     return bad ? kr_fail(err, KR_INTERNAL, "libmariadb refuses an option") : KR_OK;
 }

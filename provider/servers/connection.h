@@ -4,8 +4,8 @@
  *
  * A server is named by one argument, the path of its Unix socket or of an option file with a
  * [client] group (socket, or host and port; user; password). Over TCP the connection is always by
- * TLS with a server whose certificate was verified, by ssl-ca where the file has it: no password is
- * sent to anybody else. A connection is for one thread at a time.
+ * TLS with a server whose certificate, and the name in it, was verified, by ssl-ca where the file
+ * has it: no password is sent to anybody else. A connection is for one thread at a time.
  *
  * KR_IO: the server does not answer, or the connection is lost; KR_NOT_FOUND: none listens at
  * the socket;

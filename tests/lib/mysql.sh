@@ -229,15 +229,6 @@ servers_remove() { # NAME...
 
 # --- servers that talk to each other ---------------------------------------------------------------
 
-free_port() {
-    local port
-    while :; do
-        port=$((20000 + RANDOM % 10000))
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-    done
-    echo "$port"
-}
-
 # Loopback only. The first account of each server that others may use.
 server_networking() { # NAME
     free_port >"$WORK/$1/port"

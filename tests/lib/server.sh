@@ -41,6 +41,15 @@ server_ends() { # NAME [SECONDS]
     rm -f "$dir/server.pid"
 }
 
+free_port() {
+    local port
+    while :; do
+        port=$((20000 + RANDOM % 10000))
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    done
+    echo "$port"
+}
+
 status_of() { # NAME VARIABLE
     sql "$1" "SHOW GLOBAL STATUS LIKE '$2'" | cut -f2
 }
