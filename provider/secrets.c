@@ -234,6 +234,18 @@ void kr_secrets_count(struct kr_secrets *secrets, struct kr_secret_counts *ret)
     *ret = counts;
 }
 
+void kr_secrets_imported(struct kr_secrets *secrets, char *ret, size_t size)
+{
+    size_t len = 0;
+    *ret = '\0';
+    pthread_rwlock_rdlock(&secrets->lock);
+    for (size_t i = 0; i < secrets->table.count && len < size; i++)
+        if (secrets->table.entries[i]->imported)
+            len += (size_t)snprintf(ret + len, size - len, "%s%s", len ? ", " : "",
+                                    secrets->table.entries[i]->id);
+    pthread_rwlock_unlock(&secrets->lock);
+}
+
 static bool is_in(const struct kr_secret_entry *entry, struct kr_token *token)
 {
     struct kr_error ignored = KR_ERROR_INIT;

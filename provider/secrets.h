@@ -72,6 +72,10 @@ struct kr_secret_counts {
 /* What is in memory; asks nobody. */
 void kr_secrets_count(struct kr_secrets *secrets, struct kr_secret_counts *ret);
 
+/* The names of the imported keys, likewise, with commas in between: as many as there is room for.
+ */
+void kr_secrets_imported(struct kr_secrets *secrets, char *ret, size_t size);
+
 /* How many token-resident keys the token of this name does not have, as far as it answers. */
 size_t kr_secrets_elsewhere(struct kr_secrets *secrets, const char *token);
 

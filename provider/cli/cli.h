@@ -209,8 +209,8 @@ KR_MUST_USE enum kr_status cli_verify(struct cli *cli, struct kr_keyring **ret,
 KR_MUST_USE enum kr_status cli_read_keys(struct kr_keystore *keystore, json_t **ret,
                                          struct kr_error *err);
 extern const struct cli_column cli_key_columns[];
-/* MySQL's secrets: array of {id, mechanism, created}; mechanism is aes-ecb or aes-cbc for a master
- * key that stays in the token, and null for a wrapped secret. */
+/* MySQL's secrets: array of {id, mechanism, imported, created}; mechanism is aes-ecb or aes-cbc for
+ * a master key that stays in the token, and null for a wrapped secret. */
 KR_MUST_USE enum kr_status cli_read_secrets(struct kr_keystore *keystore, json_t **ret,
                                             struct kr_error *err);
 
@@ -246,6 +246,13 @@ KR_MUST_USE enum kr_status cli_read_masters(struct cli *cli, json_t **ret, struc
 KR_MUST_USE enum kr_status cli_read_overdue(const struct cli *cli, struct kr_keystore *keystore,
                                             json_t **ret, struct kr_error *err);
 void cli_warn_overdue(struct cli *cli, const json_t *overdue);
+
+/* --- imported.c ------------------------------------------------------------------------------- */
+
+/* MySQL's master keys that are in the token, but were outside of one before: array of names. */
+KR_MUST_USE enum kr_status cli_read_imported(struct kr_keystore *keystore, json_t **ret,
+                                             struct kr_error *err);
+void cli_warn_imported(struct cli *cli, const json_t *imported);
 
 /* --- token_report.c --------------------------------------------------------------------------- */
 

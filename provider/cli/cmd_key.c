@@ -66,12 +66,16 @@ enum kr_status cli_run_key_list(struct cli *cli, struct kr_error *err)
     CLI_KEYSTORE keystore = NULL;
     CLI_KEYRING keyring = NULL;
     CLI_JSON rows = NULL;
+    CLI_JSON imported = NULL;
 
     KR_TRY(cli_load_full_config(cli, err));
     KR_TRY(cli_open_keystore(cli, &keystore, err));
     KR_TRY(cli_verify(cli, &keyring, err));
     KR_TRY(cli_read_keys(keystore, &rows, err));
-    CLI_JSON result = json_pack("{s:b, s:O}", "verified", keyring != NULL, "keys", rows);
+    KR_TRY(cli_read_imported(keystore, &imported, err));
+    cli_warn_imported(cli, imported);
+    CLI_JSON result = json_pack("{s:b, s:O, s:O}", "verified", keyring != NULL, "keys", rows,
+                                "mysql_imported", imported);
     if (!result)
         return kr_fail_memory(err);
     return cli_print_json(cli, result) ? KR_OK : cli_print_table(rows, cli_key_columns, err);

@@ -38,12 +38,12 @@ json_t *cli_master_row(const struct kr_master_row *row)
 static json_t *mysql_row(const char *keyring, const json_t *secret)
 {
     char label[KR_SECRET_LABEL_SIZE];
+    bool imported = json_is_true(json_object_get(secret, "imported"));
 
-    kr_secret_label(keyring, json_string_value(json_object_get(secret, "id")),
-                    json_is_true(json_object_get(secret, "imported")), label);
+    kr_secret_label(keyring, json_string_value(json_object_get(secret, "id")), imported, label);
     return json_pack("{s:n, s:o, s:n, s:s, s:O, s:n, s:O, s:n, s:n}", "id", "label",
-                     cli_text(label), "token", "state", "mysql", "mechanism",
-                     json_object_get(secret, "mechanism"), "wraps", "created",
+                     cli_text(label), "token", "state", imported ? "imported" : "mysql",
+                     "mechanism", json_object_get(secret, "mechanism"), "wraps", "created",
                      json_object_get(secret, "created"), "in_token", "problem");
 }
 

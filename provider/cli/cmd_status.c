@@ -75,6 +75,17 @@ static enum kr_status set_secrets(struct kr_keystore *keystore, json_t *result,
     return KR_OK;
 }
 
+static enum kr_status set_imported(struct cli *cli, struct kr_keystore *keystore, json_t *result,
+                                   struct kr_error *err)
+{
+    json_t *imported = NULL;
+
+    KR_TRY(cli_read_imported(keystore, &imported, err));
+    cli_warn_imported(cli, imported);
+    json_object_set_new(result, "mysql_imported", imported);
+    return KR_OK;
+}
+
 static enum kr_status set_overdue(struct cli *cli, struct kr_keystore *keystore, json_t *result,
                                   struct kr_error *err)
 {
@@ -211,6 +222,7 @@ enum kr_status cli_run_status(struct cli *cli, struct kr_error *err)
     set_memory(result);
     KR_TRY(set_keys(keystore, result, err));
     KR_TRY(set_secrets(keystore, result, err));
+    KR_TRY(set_imported(cli, keystore, result, err));
     KR_TRY(set_overdue(cli, keystore, result, err));
     return cli_print_json(cli, result) ? KR_OK : print_status(result, err);
 }

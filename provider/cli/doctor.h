@@ -54,6 +54,9 @@ void doctor_audit_log(struct doctor *doctor, struct finding *finding);
 /* key_ages.c */
 void doctor_key_ages(struct doctor *doctor, struct finding *finding);
 
+/* imported.c */
+void doctor_imported_keys(struct doctor *doctor, struct finding *finding);
+
 /* doctor_server.c */
 void doctor_find_server(struct doctor *doctor);
 void doctor_other_keyrings(struct doctor *doctor, struct finding *finding);

@@ -121,15 +121,18 @@ enum kr_status cli_read_keys(struct kr_keystore *keystore, json_t **ret, struct 
     return KR_OK;
 }
 
+/* "token-ecb", "token-ecb-imported" and the like; all others are wrapped. */
 static enum kr_status add_secret(const struct kr_version_row *row, void *context,
                                  struct kr_error *err)
 {
     bool resident = strncmp(row->cipher, "token-", 6) == 0;
+    bool imported = resident && strstr(row->cipher, "-imported");
     char mechanism[16];
 
-    snprintf(mechanism, sizeof mechanism, "aes-%s", resident ? row->cipher + 6 : "");
-    json_t *object = json_pack("{s:o, s:s?, s:o}", "id", cli_text(row->id), "mechanism",
-                               resident ? mechanism : NULL, "created", cli_time(row->created));
+    snprintf(mechanism, sizeof mechanism, "aes-%.3s", resident ? row->cipher + 6 : "");
+    json_t *object = json_pack("{s:o, s:s?, s:b, s:o}", "id", cli_text(row->id), "mechanism",
+                               resident ? mechanism : NULL, "imported", imported, "created",
+                               cli_time(row->created));
     return json_array_append_new(context, object) == 0 ? KR_OK : kr_fail_memory(err);
 }
 

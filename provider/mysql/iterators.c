@@ -124,7 +124,7 @@ struct mysql_keyring_status component_status = {.is_initialized = is_initialized
 
 /* --- keyring_component_metadata_query --------------------------------------------------------- */
 
-enum { ROWS_MAX = 23, VALUE_MAX = 1024 }; /* as much as the server's table shows */
+enum { ROWS_MAX = 24, VALUE_MAX = 1024 }; /* as much as the server's table shows */
 
 struct row {
     const char *key; /* static */
@@ -161,7 +161,7 @@ static void add_keyring(struct rows *rows, const struct component_keyring *use)
     struct kr_error why = KR_ERROR_INIT;
     struct kr_keyring_stats stats;
     struct kr_secret_counts counts;
-    char tokens[KR_TOKEN_STATES_TEXT];
+    char tokens[KR_TOKEN_STATES_TEXT], imported[VALUE_MAX];
     kr_keyring_get_stats(use->keyring, &stats);
     kr_secrets_count(use->secrets, &counts);
     add(rows, "Mode", "%s", mode_of(use->config));
@@ -180,6 +180,8 @@ static void add_keyring(struct rows *rows, const struct component_keyring *use)
     add(rows, "Keystore", "%s", use->config->keyring.keystore);
     add(rows, "Keys", "%zu", counts.wrapped + counts.resident);
     add(rows, "Token_resident_keys", "%zu", counts.resident);
+    kr_secrets_imported(use->secrets, imported, sizeof(imported));
+    add(rows, "Imported_keys", "%s", *imported ? imported : "none");
     bool active = kr_handle_route_check(&why) == KR_OK;
     add(rows, "OpenSSL_provider", "%s", active ? "active" : why.text);
 }

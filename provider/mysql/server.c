@@ -82,8 +82,9 @@ static enum kr_status check_program(struct kr_error *err)
 {
     if (!is_named_mysqld() || !offers_server_service()) {
         kr_fail(err, KR_REFUSED, "only mysqld itself can use it");
-        kr_hint(err, "a key that lives in the token cannot be migrated; rotate to master-keys = "
-                     "wrapped first, or let the new server make its own");
+        kr_hint(err, "a key that lives in the token cannot be migrated: set [mysql] master-keys = "
+                     "wrapped, restart mysqld, rotate both master keys, end the old ones by "
+                     "p11keyring key destroy, and try again (docs/USAGE-mysql.md, 12)");
         return err->status;
     }
     if (!shares_openssl()) {

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
 # mysql_migrate_keyring: from the server's component_keyring_file to ours in both modes, and in
-# wrapped mode back; the data can be read after each. (Out of token mode: test_attacks.sh.)
+# wrapped mode back; the data can be read after each. (More of token mode, and out of it:
+# test_imported.sh.)
 # shellcheck source=tests/lib/mysql.sh
 source "$(dirname "$0")/../lib/mysql.sh"
 
