@@ -13,21 +13,6 @@
 #include "files/replace.h"
 #include "provider/secrets.h"
 
-enum kr_status kr_backup_digest(const uint8_t *iv, const uint8_t *sealed, size_t len,
-                                uint8_t ret[KR_BUNDLE_DIGEST_BYTES], struct kr_error *err)
-{
-    uint8_t bytes[KR_MYSQL_BINLOG_IV_BYTES + KR_MYSQL_SEALED_BYTES];
-    size_t before = iv ? KR_MYSQL_BINLOG_IV_BYTES : 0;
-    if (before + len > sizeof(bytes))
-        return kr_fail(err, KR_INTERNAL, "a digest of %zu bytes", before + len);
-    if (iv)
-        memcpy(bytes, iv, before);
-    memcpy(bytes + before, sealed, len);
-    if (EVP_Digest(bytes, before + len, ret, NULL, EVP_sha256(), NULL) != 1)
-        return kr_fail(err, KR_INTERNAL, "OpenSSL failed to hash");
-    return KR_OK;
-}
-
 struct adding {
     struct kr_secret_name *names; /* of the keyring's secrets, in order */
     size_t name_count;
@@ -71,8 +56,8 @@ static enum kr_status add_opened(struct adding *all, const struct kr_mysql_seale
                                  const uint8_t *opened, struct kr_error *err)
 {
     uint8_t digest[KR_BUNDLE_DIGEST_BYTES];
-    bool has_iv = sealed->kind == KR_FILE_MYSQL_BINLOG_ENCRYPTED;
-    KR_TRY(kr_backup_digest(has_iv ? sealed->iv : NULL, sealed->bytes, sealed->len, digest, err));
+    if (EVP_Digest(sealed->bytes, sealed->len, digest, NULL, EVP_sha256(), NULL) != 1)
+        return kr_fail(err, KR_INTERNAL, "OpenSSL failed to hash");
     const struct kr_bundle_record record = {.kind = KR_BUNDLE_FILE_KEY,
                                             .file = file_of(sealed->kind),
                                             .name = sealed->master,

@@ -10,12 +10,6 @@
 #include "files/run.h"
 #include "wrap/bundle.h"
 
-/* SHA-256 of the sealed bytes as they are in the file, behind their iv where they have one (else
- * NULL). */
-KR_MUST_USE enum kr_status kr_backup_digest(const uint8_t *iv, const uint8_t *sealed, size_t len,
-                                            uint8_t ret[KR_BUNDLE_DIGEST_BYTES],
-                                            struct kr_error *err);
-
 /* What became of one file. */
 enum kr_backup_file_result {
     KR_BACKUP_FILE_NONE,    /* it seals no key: not MySQL's, or in the clear */

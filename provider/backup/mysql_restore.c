@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backup/bundle_keys.h"
 #include "base/secret.h"
 #include "files/reseal.h"
 
@@ -15,7 +14,7 @@ static const char system_file[] = "/ibdata1";
 struct restoring {
     const struct kr_mysql_restore *restore;
     struct kr_mysql_restored *restored;
-    struct kr_bundle_keys *bundle, *both; /* the bundle alone; the keyring where it has none */
+    struct kr_file_keys *bundle, *both; /* the bundle alone; the keyring where it has none */
     struct kr_rekey_dirs dirs;
     pthread_mutex_t lock; /* of the rest */
     struct kr_mysql_masters *masters;
@@ -65,9 +64,7 @@ static enum kr_status see_file(struct restoring *all, const char *path,
     KR_TRY(kr_file_open(path, run, &file, err));
     KR_TRY(kr_mysql_sealed_find(&file, &sealed, &found, err));
     bool by_keyring =
-        found &&
-        kr_mysql_sealed_open(&sealed, kr_bundle_keys_of(all->bundle), &file, opened, &ignored) !=
-            KR_OK &&
+        found && kr_mysql_sealed_open(&sealed, all->bundle, &file, opened, &ignored) != KR_OK &&
         kr_mysql_sealed_open(&sealed, all->restore->to, &file, opened, &ignored) == KR_OK;
     pthread_mutex_lock(&all->lock);
     if (sealed.kind == KR_FILE_MYSQL_BINLOG_ENCRYPTED)
@@ -128,7 +125,7 @@ static enum kr_status write_one(const char *path, size_t index, const struct kr_
 static enum kr_status run_all(struct restoring *all, kr_files_work work, struct kr_error *err)
 {
     struct kr_files_options options = all->restore->options;
-    options.keys = kr_bundle_keys_of(all->both);
+    options.keys = all->both;
     options.work = work;
     options.context = all;
     KR_TRY(kr_files_run(all->restore->walk, &options, &all->restored->interrupted, err));
@@ -174,8 +171,9 @@ static enum kr_status prepare(struct restoring *all, struct kr_error *err)
         return kr_fail_memory(err);
     KR_TRY(find_dir(restore->walk, &restored->dir, err));
     KR_TRY(kr_mysql_masters_server(restored->dir, &restored->masters, err));
-    KR_TRY(kr_bundle_keys_new(restore->bundle, NULL, &all->bundle, err));
-    KR_TRY(kr_bundle_keys_new(restore->bundle, restore->to, &all->both, err));
+    KR_TRY(kr_file_keys_of_bundle(restore->bundle, &all->bundle, err));
+    KR_TRY(kr_file_keys_of_bundle(restore->bundle, &all->both, err));
+    kr_file_keys_fall_back(all->both, restore->to);
     KR_TRY(kr_mysql_datadirs_new(restore->alone, &all->dirs.mysql, err));
     kr_mysql_datadirs_headers_only(all->dirs.mysql, restore->to);
     return KR_OK;
@@ -199,8 +197,8 @@ enum kr_status kr_mysql_restore(const struct kr_mysql_restore *restore,
     pthread_mutex_init(&all.lock, NULL);
     enum kr_status status = restore_all(&all, err);
     kr_mysql_datadirs_free(all.dirs.mysql);
-    kr_bundle_keys_free(all.both);
-    kr_bundle_keys_free(all.bundle);
+    kr_file_keys_free(all.both);
+    kr_file_keys_free(all.bundle);
     pthread_mutex_destroy(&all.lock);
     if (status == KR_OK)
         *ret = restored;

@@ -18,10 +18,10 @@ struct known {
 
 struct kr_file_keys {
     const struct kr_config *config;
-    struct kr_file_key_source source; /* in the place of a keyring, if `here` is not NULL */
-    struct kr_bundle_keys *bundle;    /* NULL: of a keyring */
-    pthread_mutex_t lock;             /* of everything below */
-    struct known *known;              /* in the order of by_key() */
+    struct kr_bundle_keys *bundle; /* NULL: of a keyring */
+    struct kr_file_keys *then;     /* where the bundle has none; NULL: nowhere */
+    pthread_mutex_t lock;          /* of everything below */
+    struct known *known;           /* in the order of by_key() */
     size_t known_count;
     bool listed, opened;
     enum kr_status open_status;
@@ -61,12 +61,9 @@ enum kr_status kr_file_keys_of_bundle(const struct kr_bundle *bundle, struct kr_
     return status;
 }
 
-enum kr_status kr_file_keys_from(const struct kr_file_key_source *source, struct kr_file_keys **ret,
-                                 struct kr_error *err)
+void kr_file_keys_fall_back(struct kr_file_keys *keys, struct kr_file_keys *then)
 {
-    KR_TRY(kr_file_keys_new(NULL, ret, err));
-    (*ret)->source = *source;
-    return KR_OK;
+    keys->then = then;
 }
 
 void kr_file_keys_free(struct kr_file_keys *keys)
@@ -226,8 +223,6 @@ static void list_keys(struct kr_file_keys *keys)
 
 static enum kr_key_here is_here(const struct kr_file_keys *keys, struct kr_file_need *need)
 {
-    if (keys->source.here)
-        return keys->source.here(keys->source.context, need);
     const struct known wanted = {.name = *need->name ? need->name : NULL,
                                  .master = need->master,
                                  .id = need->id,
@@ -341,8 +336,13 @@ enum kr_status kr_file_keys_mysql(struct kr_file_keys *keys, const char *name,
                                   enum kr_file_key_use use, const uint8_t *iv, const uint8_t *in,
                                   size_t len, uint8_t *out, struct kr_error *err)
 {
-    if (keys->bundle)
-        return kr_bundle_keys_mysql(keys->bundle, name, use, iv, in, len, out, err);
+    if (keys->bundle) {
+        enum kr_status status =
+            kr_bundle_keys_mysql(keys->bundle, name, use, iv, in, len, out, err);
+        return status == KR_NOT_FOUND && keys->then
+                   ? kr_file_keys_mysql(keys->then, name, use, iv, in, len, out, err)
+                   : status;
+    }
     KR_TRY(ready(keys, err));
     return kr_secrets_use(keys->secrets, name, "", use == KR_FILE_KEY_ENCRYPT, iv, in, len, out,
                           err);

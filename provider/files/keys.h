@@ -24,20 +24,9 @@ KR_MUST_USE enum kr_status kr_file_keys_new(const struct kr_config *config,
 KR_MUST_USE enum kr_status kr_file_keys_of_bundle(const struct kr_bundle *bundle,
                                                   struct kr_file_keys **ret, struct kr_error *err);
 
-/* Keys from elsewhere, as from a bundle: of no keystore and no token. Each function is KR_NOT_FOUND
- * for a key that is not there; any thread calls them. What `mysql` gets and does is as below, to
- * decrypt; a MariaDB key stays as long as the source. */
-struct kr_file_key_source {
-    enum kr_key_here (*here)(void *context, const struct kr_file_need *need);
-    enum kr_status (*mysql)(void *context, const char *name, const uint8_t *iv, const uint8_t *in,
-                            size_t len, uint8_t *out, struct kr_error *err);
-    enum kr_status (*mariadb)(void *context, uint32_t id, uint32_t version,
-                              const struct kr_data_key **ret, struct kr_error *err);
-    void *context;
-};
-/* `source` is copied. */
-KR_MUST_USE enum kr_status kr_file_keys_from(const struct kr_file_key_source *source,
-                                             struct kr_file_keys **ret, struct kr_error *err);
+/* What MySQL's files need and a bundle does not have is asked of `then`: for files of which some
+ * are sealed anew already. */
+void kr_file_keys_fall_back(struct kr_file_keys *keys, struct kr_file_keys *then);
 
 /* NULL is accepted. */
 void kr_file_keys_free(struct kr_file_keys *keys);

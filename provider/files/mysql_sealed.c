@@ -61,7 +61,6 @@ static enum kr_status find_in_binlog(const struct kr_file *file, struct kr_mysql
         return fail_damaged(file, problem, err);
     ret->len = KR_MYSQL_PASSWORD_BYTES;
     memcpy(ret->bytes, ret->head.sealed, ret->len);
-    memcpy(ret->iv, ret->head.iv, sizeof(ret->iv));
     memcpy(ret->master, ret->head.master, sizeof(ret->master));
     *ret_found = true;
     return KR_OK;

@@ -12,9 +12,8 @@ struct kr_mysql_sealed {
     char master[KR_MYSQL_BINLOG_NAME_MAX];
     uint8_t bytes[KR_MYSQL_SEALED_BYTES]; /* as they are in the file; `len` of them */
     size_t len;
-    uint8_t iv[KR_MYSQL_BINLOG_IV_BYTES]; /* that a binary log's are sealed with */
-    struct kr_mysql_info info;            /* of the others */
-    struct kr_mysql_binlog_head head;     /* of a binary log */
+    struct kr_mysql_info info;        /* of the others */
+    struct kr_mysql_binlog_head head; /* of a binary log */
 };
 
 /* *ret_found false: the file is none of MySQL's, has no key, or one that is sealed by no secret.
