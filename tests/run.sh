@@ -22,6 +22,8 @@ export P11K_BUILD=${P11K_BUILD:-$ROOT/build/test}
 ASAN_BUILD=${P11K_ASAN_BUILD:-$ROOT/build/asan}
 SCRATCH=$(mktemp -d)
 trap 'rm -rf "$SCRATCH"' EXIT
+# shellcheck source=tests/lib/scripts.sh
+source "$ROOT/tests/lib/scripts.sh"
 export P11K_RESULTS=$SCRATCH/results
 : >"$P11K_RESULTS"
 
@@ -92,21 +94,11 @@ step_unit() { run_ctest "$P11K_BUILD" '^unit$' unit; }
 
 step_token() { run_ctest "$P11K_BUILD" '^token$' token; }
 
-step_cli() { "$ROOT/tests/cli/run.sh" "$@"; }
+step_cli() { run_scripts 2 "$ROOT/tests/cli" "$@"; } # [NAME]
 
 step_matrix() { "$ROOT/tests/matrix/run.sh" "$@"; }
 
-step_server() { # [NAME]
-    local script rc=0 before
-    for script in "$ROOT"/tests/server/test_${1:-*}.sh; do
-        printf '\n%s\n' "$(basename "$script" .sh)"
-        before=$(count fail)
-        "$script" && continue
-        rc=1
-        (($(count fail) > before)) || fail "$(basename "$script") ended early"
-    done
-    return "$rc"
-}
+step_server() { run_scripts 2 "$ROOT/tests/server" "$@"; } # [NAME]
 
 step_mysql() { "$ROOT/tests/mysql/run.sh" "$@"; }
 
