@@ -14,6 +14,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /* --- what the token says beforehand ----------------------------------------------------------- */
 
@@ -66,7 +67,10 @@ void kr_token_guard_id(const struct kr_token_info *info, char *ret)
 
 /* --- C_Login ---------------------------------------------------------------------------------- */
 
-enum { PIN_PAD_TIMEOUT_MS = 60000 }; /* a person types */
+enum {
+    PIN_PAD_TIMEOUT_MS = 60000, /* a person types */
+    CONTRADICTION_PAUSE_MAX_MS = 400,
+};
 
 struct login_args {
     bool by_pad;
@@ -235,13 +239,29 @@ void kr_login_after_fork(void)
     kr_turn_init(&logins);
 }
 
+/* Other processes are given the time to write their token's file, see is_contradiction(). */
+static enum kr_status log_in_patiently(struct kr_seat *seat, bool *ret_tried, struct kr_error *err)
+{
+    enum kr_status status;
+
+    for (long ms = 10;; ms *= 2) {
+        const struct timespec pause = {.tv_nsec = ms * 1000000L};
+
+        status = log_in(seat, seat->pool->options, ret_tried, err);
+        if (status != KR_TOKEN_UNAVAILABLE || err->ckr != CKR_USER_PIN_NOT_INITIALIZED ||
+            ms > CONTRADICTION_PAUSE_MAX_MS || kr_now_ms() + (uint64_t)ms >= seat->deadline)
+            return status;
+        nanosleep(&pause, NULL);
+    }
+}
+
 static enum kr_status log_in_once(struct kr_seat *seat, bool *ret_tried, struct kr_error *err)
 {
     struct kr_pool *p = seat->pool;
 
     if (is_logged_in(p))
         return KR_OK;
-    KR_TRY(log_in(seat, p->options, ret_tried, err));
+    KR_TRY(log_in_patiently(seat, ret_tried, err));
     pthread_mutex_lock(&p->lock);
     p->logged_in = true;
     pthread_mutex_unlock(&p->lock);

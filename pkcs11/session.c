@@ -241,6 +241,7 @@ static enum kr_status find_token(struct kr_session *s, struct kr_error *err)
     KR_TRY(slot_list(s, &slots, &count, err));
     matches = count_matches(s, uri, slots, count, &slot, &max, &silent);
     free(slots);
+    s->silent = silent != CKR_OK;
     if (matches == 0)
         return fail_no_match(s, count, silent, err);
     if (matches > 1) {
@@ -288,18 +289,23 @@ void kr_session_pause(void)
 }
 
 /* Some modules see a token again only after they were initialised anew, and SoftHSM2 misses one
- * whose files another process writes at the moment when it is initialised. */
-static enum kr_status find_after_restart(struct kr_session *s, enum kr_status found,
-                                         struct kr_error *err)
+ * whose files another process writes at the moment when it is initialised, or gives no information
+ * about it. */
+static enum kr_status find_after_restart(struct kr_session *s, struct kr_error *err)
 {
-    bool restarted = false;
-    enum kr_status status;
+    enum { TRIES = 2, TRIES_IF_SILENT = 5 };
+    enum kr_status status = KR_TOKEN_UNAVAILABLE;
 
-    kr_session_pause();
-    status = kr_module_restart(s->module, s->worker, &restarted, err);
-    if (status != KR_OK)
-        return status;
-    return restarted ? find_and_open(s, err) : found;
+    for (int i = 0; i < (s->silent ? TRIES_IF_SILENT : TRIES); i++) {
+        bool restarted; /* other connections may use the module */
+
+        kr_session_pause();
+        KR_TRY(kr_module_restart(s->module, s->worker, &restarted, err));
+        status = find_and_open(s, err);
+        if (status != KR_TOKEN_UNAVAILABLE)
+            break;
+    }
+    return status;
 }
 
 enum kr_status kr_session_connect(struct kr_session *s, bool restart, struct kr_error *err)
@@ -317,7 +323,7 @@ enum kr_status kr_session_connect(struct kr_session *s, bool restart, struct kr_
         status = find_and_open(s, err);
     }
     if (status == KR_TOKEN_UNAVAILABLE)
-        status = find_after_restart(s, status, err);
+        status = find_after_restart(s, err);
     if (status == KR_OK)
         s->lost = KR_LOST_NOTHING;
     return status;
@@ -351,26 +357,29 @@ void kr_session_abandon(struct kr_session *s)
     s->handle = CK_INVALID_HANDLE;
 }
 
-/* SoftHSM2 gives an empty label while another process writes the token's files, as a login does. */
+/* SoftHSM2 gives an empty label, or CKR_GENERAL_ERROR, while another process writes the token's
+ * files, as a login does; what it read of them then it may keep until it is initialised anew. */
 enum kr_status kr_session_token_info(struct kr_session *s, CK_TOKEN_INFO *ret, struct kr_error *err)
 {
     enum { TRIES = 4 };
     KR_URI P11KitUri *uri = NULL;
     CK_TOKEN_INFO info;
+    CK_RV rv = CKR_OK;
 
     KR_TRY(kr_uri_parse(s->uri, P11_KIT_URI_FOR_TOKEN, &uri, err));
     for (int i = 0; i < TRIES; i++) {
-        CK_RV rv = P11(s, C_GetTokenInfo, s->slot, &info);
-
-        if (rv != CKR_OK)
-            return kr_ckr_fail(err, "C_GetTokenInfo", rv);
-        if (p11_kit_uri_match_token_info(uri, &info)) {
+        rv = P11(s, C_GetTokenInfo, s->slot, &info);
+        if (rv == CKR_OK && p11_kit_uri_match_token_info(uri, &info)) {
             *ret = info;
             return KR_OK;
         }
+        if (rv != CKR_OK && rv != CKR_GENERAL_ERROR)
+            break;
         kr_session_pause();
     }
     kr_session_note_loss(s, KR_LOST_TOKEN);
+    if (rv != CKR_OK)
+        return kr_ckr_fail(err, "C_GetTokenInfo", rv);
     return kr_fail(err, KR_TOKEN_UNAVAILABLE, "slot %lu now holds another token", s->slot);
 }
 

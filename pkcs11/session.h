@@ -41,6 +41,7 @@ struct kr_session {
     CK_SESSION_HANDLE handle; /* CK_INVALID_HANDLE: none */
     unsigned epoch;           /* the module's when the session was opened */
     CK_ULONG session_max;     /* what the token said; 0: no limit known */
+    bool silent;              /* a token gave no information about itself at the last search */
     bool needs_initialise;    /* the module was finalised by somebody else */
     unsigned unwrap_template; /* that the token took last (aes.c) */
 

@@ -202,6 +202,18 @@ timeout = 3000
 CONF
 }
 
+# Makes another token for the selected keyring and prints its section. It stands behind a copy of the
+# module: SoftHSM2 loses a token whose file it reads while another process writes it, and has to be
+# initialised anew, which is not done while the other token is in use.
+another_token() { # NAME
+    local module=$WORK/lib/softhsm2-$1.so
+    cp "$SOFTHSM_MODULE" "$module"
+    as_server softhsm2-util --init-token --free --label "$1" --so-pin "$(<"$KEYRING/so-pin")" \
+        --pin "$(<"$KEYRING/pin")" >/dev/null
+    printf '\n[token:%s]\nmodule = %s\nuri = pkcs11:token=%s\npin-source = file:%s/pin\n\n' "$1" \
+        "$module" "$1" "$KEYRING"
+}
+
 # Takes the selected keyring's token away from under whoever uses it.
 token_away() {
     mv "$KEYRING/tokens" "$KEYRING/tokens.away"

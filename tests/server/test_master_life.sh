@@ -9,13 +9,8 @@ ROTATIONS=${P11K_ROTATIONS:-3}
 
 server_with_two_tokens() {
     keyring_up one
-    as_server softhsm2-util --init-token --free --label two --so-pin "$(<"$KEYRING/so-pin")" \
-        --pin "$(<"$KEYRING/pin")" >/dev/null
-    {
-        printf '\n[mariadb]\nauto-create = yes\n'
-        printf '\n[token:two]\nmodule = %s\nuri = pkcs11:token=two\npin-source = file:%s/pin\n' \
-            "$SOFTHSM_MODULE" "$KEYRING"
-    } >>"$P11KEYRING_CONF"
+    printf '\n[mariadb]\nauto-create = yes\n' >>"$P11KEYRING_CONF"
+    another_token two >>"$P11KEYRING_CONF"
     server_new s
     server_keyring s on
     server_start s

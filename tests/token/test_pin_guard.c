@@ -399,14 +399,13 @@ static void a_killed_login_locks_nobody_out(void **state)
     assert_ok(log_in(5000, &err));
 }
 
-/* A login that hangs holds up no other process. */
-/* A token that says its PIN is set, and at C_Login that it is not, is asked once more. */
+/* A token that says its PIN is set, and at C_Login that it is not, is asked again for a while. */
 static void a_contradiction_is_no_attempt(void **state)
 {
     struct kr_error err = KR_ERROR_INIT;
 
     (void)state;
-    mock_rules("fail C_Login 0x%lx 1 1\n", CKR_USER_PIN_NOT_INITIALIZED);
+    mock_rules("fail C_Login 0x%lx 1 5\n", CKR_USER_PIN_NOT_INITIALIZED);
     assert_ok(log_in(5000, &err));
     mock_rules("fail C_Login 0x%lx\n", CKR_USER_PIN_NOT_INITIALIZED);
     assert_int_equal(log_in(5000, &err), KR_TOKEN_UNAVAILABLE);
@@ -416,6 +415,7 @@ static void a_contradiction_is_no_attempt(void **state)
     mock_rules("%s", "");
 }
 
+/* A login that hangs holds up no other process. */
 static void a_hung_login_frees_the_lock(void **state)
 {
     struct kr_error err = KR_ERROR_INIT;

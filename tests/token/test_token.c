@@ -224,6 +224,20 @@ static void respects_pin_flags(void **state)
     }
 }
 
+/* As SoftHSM2 while another process writes the token's files. */
+static void asks_again_who_the_token_is(void **state)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_token *token = open_token(P11K_MOCK, 5000);
+    struct kr_token_info info;
+
+    (void)state;
+    mock_rules("fail C_GetTokenInfo 0x%lx 1 3\n", CKR_GENERAL_ERROR);
+    assert_ok(kr_token_get_info(token, &info, &err));
+    mock_rules("%s", "");
+    kr_token_close(token);
+}
+
 /* --- losing the token ------------------------------------------------------------------------- */
 
 static void move_tokens(const char *from, const char *to)
@@ -573,6 +587,7 @@ int main(void)
 #ifndef __SANITIZE_THREAD__ /* it cannot follow threads that start after a fork */
         cmocka_unit_test(works_on_both_sides_of_a_fork),
 #endif
+        cmocka_unit_test(asks_again_who_the_token_is),
         cmocka_unit_test(takes_no_signals),
         cmocka_unit_test(serves_many_threads),
         cmocka_unit_test(gives_random_bytes),
