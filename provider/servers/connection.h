@@ -7,9 +7,8 @@
  * TLS with a server whose certificate, and the name in it, was verified, by ssl-ca where the file
  * has it: no password is sent to anybody else. A connection is for one thread at a time.
  *
- * KR_IO: the server does not answer, or the connection is lost; KR_NOT_FOUND: none listens at
- * the socket;
- * KR_AUTH: it refuses account or password; KR_REFUSED: a privilege is missing.
+ * KR_IO: the server does not answer, or the connection is lost; KR_NOT_FOUND: none listens at the
+ * socket; KR_AUTH: it refuses account or password; KR_REFUSED: a privilege is missing.
  */
 #ifndef P11K_SERVERS_CONNECTION_H
 #define P11K_SERVERS_CONNECTION_H
