@@ -12,7 +12,7 @@
 #include "provider/change.h"
 #include "provider/crew.h"
 #include "provider/rows.h"
-#include "provider/secret_table.h"
+#include "provider/secrets_import.h"
 
 /* --- what is there already -------------------------------------------------------------------- */
 
@@ -91,8 +91,10 @@ enum kr_status kr_import_survey(struct kr_keyring *keyring, struct kr_key_set *s
 
 struct item {
     const struct kr_set_key *key;
-    char id[12]; /* of a data key, as text */
+    char id[12];   /* of a data key, as text */
+    size_t secret; /* its place among the secrets */
     uint32_t version;
+    const char *cipher;
     uint8_t *blob; /* NULL: not sealed yet */
     size_t len;
 };
@@ -106,32 +108,43 @@ struct import {
     struct item *items; /* in the order of the set */
     size_t count, found;
     bool interrupted;
+
+    struct kr_secrets *secrets; /* NULL: there are none among them */
+    struct kr_secret_item *secret_items;
+    size_t secret_count;
+    struct kr_secret_import *secret_import;
 };
 
 static struct kr_version_row row_of(const struct item *item)
 {
     const struct kr_set_key *key = item->key;
     bool data = key->kind == KR_KEY_DATA;
-    const struct kr_secret_content content = {.form = KR_SECRET_WRAPPED};
     return (struct kr_version_row){
         .ns = data ? KR_NS_MARIADB : KR_NS_MYSQL,
         .id = data ? item->id : key->name,
         .owner = data ? "" : key->owner,
         .version = item->version,
-        .cipher = data ? kr_cipher_name(key->cipher) : kr_secret_cipher(&content),
+        .cipher = item->cipher,
         .created = data && key->created > 0 ? key->created : (int64_t)time(NULL),
         .envelope = item->blob,
         .envelope_len = item->len,
     };
 }
 
-static enum kr_status encode(const struct kr_set_key *key, uint8_t **ret, size_t *ret_len,
-                             struct kr_error *err)
+/* Of a master key that is to be in the token only its name there is sealed. */
+static enum kr_status encode(const struct import *import, struct item *item, uint8_t **ret,
+                             size_t *ret_len, struct kr_error *err)
 {
-    const struct kr_secret_content content = {
-        .form = KR_SECRET_WRAPPED, .type = key->type, .bytes = key->bytes, .len = key->len};
-    if (key->kind == KR_KEY_SECRET)
-        return kr_secret_encode(&content, ret, ret_len, err);
+    const struct kr_set_key *key = item->key;
+    if (key->kind == KR_KEY_SECRET) {
+        struct kr_secret_row row;
+        KR_TRY(kr_secret_import_row(import->secret_import, item->secret, &row, err));
+        item->cipher = row.cipher;
+        *ret = row.payload;
+        *ret_len = row.len;
+        return KR_OK;
+    }
+    item->cipher = kr_cipher_name(key->cipher);
     *ret = (uint8_t *)kr_secret_dup(key->bytes, key->len);
     *ret_len = key->len;
     return *ret ? KR_OK : kr_fail_secret(err);
@@ -154,15 +167,15 @@ static enum kr_status compare(const struct import *import,
 static enum kr_status seal_and_compare(const struct import *import, struct item *item,
                                        struct kr_error *err)
 {
-    const struct kr_version_row row = row_of(item);
-    struct kr_envelope_context context =
-        kr_keyring_context(import->keyring, row.ns, row.id, row.owner, row.version, row.cipher);
     KR_SECRET uint8_t *sealing_key = kr_secret_alloc(KR_SEALING_KEY_BYTES);
     KR_SECRET uint8_t *payload = NULL;
     size_t len = 0;
     if (!sealing_key)
         return kr_fail_secret(err);
-    KR_TRY(encode(item->key, &payload, &len, err));
+    KR_TRY(encode(import, item, &payload, &len, err));
+    const struct kr_version_row row = row_of(item);
+    struct kr_envelope_context context =
+        kr_keyring_context(import->keyring, row.ns, row.id, row.owner, row.version, row.cipher);
     KR_TRY(kr_tokens_random(&import->keyring->tokens, sealing_key, KR_SEALING_KEY_BYTES, err));
     KR_TRY(kr_envelope_seal(&import->masters, &context, sealing_key, payload, len, &item->blob,
                             &item->len, err));
@@ -248,6 +261,7 @@ static enum kr_status choose_items(struct import *import, struct kr_error *err)
             continue;
         struct item *item = &import->items[import->count++];
         item->key = key;
+        item->secret = key->kind == KR_KEY_SECRET ? import->secret_count++ : 0;
         item->version = key->kind == KR_KEY_DATA ? key->version : 1;
         snprintf(item->id, sizeof(item->id), "%" PRIu32, key->id);
     }
@@ -265,9 +279,32 @@ static enum kr_status prepare_locked(struct import *import, struct kr_error *err
     return kr_masters_copy(&keyring->masters, &import->masters, err);
 }
 
+static enum kr_status prepare_secrets(struct import *import, struct kr_error *err)
+{
+    if (import->secret_count == 0)
+        return KR_OK;
+    import->secret_items = calloc(import->secret_count, sizeof(*import->secret_items));
+    if (!import->secret_items)
+        return kr_fail_memory(err);
+    for (size_t i = 0; i < import->count; i++) {
+        const struct kr_set_key *key = import->items[i].key;
+        if (key->kind == KR_KEY_SECRET)
+            import->secret_items[import->items[i].secret] =
+                (struct kr_secret_item){.id = key->name,
+                                        .owner = key->owner,
+                                        .type = key->type,
+                                        .bytes = key->bytes,
+                                        .len = key->len};
+    }
+    KR_TRY(kr_secrets_open(import->keyring, &import->secrets, err));
+    return kr_secret_import_new(import->secrets, import->secret_items, import->secret_count,
+                                import->options->resident, &import->secret_import, err);
+}
+
 static enum kr_status prepare(struct import *import, struct kr_error *err)
 {
     KR_TRY(choose_items(import, err));
+    KR_TRY(prepare_secrets(import, err));
     KR_TRY(kr_keyring_lock(import->keyring, err));
     enum kr_status status = prepare_locked(import, err);
     kr_keyring_unlock(import->keyring);
@@ -346,20 +383,37 @@ static enum kr_status add_all(struct kr_change *change, void *context, struct kr
         kr_hint(err, "give the same command again");
         return err->status;
     }
+    if (import->secret_import)
+        KR_TRY(kr_secret_import_make(import->secret_import, change->keystore, err));
     for (size_t i = 0; i < import->count; i++)
         KR_TRY(add_item(change->keystore, &import->items[i], err));
     for (size_t i = 0; i < import->count; i++)
         KR_TRY(disable_item(change->keystore, &import->items[i], err));
     change->audit = (struct kr_audit_event){
         .name = import->options->event, .detail = import->options->detail, .keys = import->count};
-    return read_back(change->keystore, import, err);
+    KR_TRY(read_back(change->keystore, import, err));
+    const struct kr_import_options *options = import->options;
+    return options->may_commit ? options->may_commit(options->commit_context, err) : KR_OK;
+}
+
+/* Keys that the token got are there if the commit was made, and only then. */
+static enum kr_status commit(struct import *import, struct kr_error *err)
+{
+    enum kr_status status = KR_OK;
+    if (import->secret_import)
+        status = kr_secret_import_announce(import->secret_import, err);
+    if (status == KR_OK)
+        status = kr_change_run(import->keyring, NULL, NULL, NULL, add_all, import, err);
+    kr_secret_import_end(import->secret_import, status == KR_OK);
+    import->secret_import = NULL;
+    return status;
 }
 
 /* The last reading is by the handle that does not write, and of the file as others see it. */
 static enum kr_status store_locked(struct import *import, struct kr_error *err)
 {
     struct kr_keyring *keyring = import->keyring;
-    KR_TRY(kr_change_run(keyring, NULL, NULL, NULL, add_all, import, err));
+    KR_TRY(commit(import, err));
     if (kr_rows_view(keyring->keystore, read_back, import, err) == KR_OK)
         return KR_OK;
     kr_error_context(err, "the keys were added to %s, but cannot be trusted there",
@@ -385,6 +439,17 @@ static enum kr_status run(struct import *import, struct kr_error *err)
     return store(import, err);
 }
 
+static void free_import(struct import *import)
+{
+    for (size_t i = 0; i < import->count; i++)
+        free(import->items[i].blob);
+    free(import->items);
+    free(import->masters.keys);
+    kr_secret_import_end(import->secret_import, false);
+    kr_secrets_close(import->secrets);
+    free(import->secret_items);
+}
+
 enum kr_status kr_import(struct kr_keyring *keyring, const struct kr_key_set *set,
                          const struct kr_import_options *options, struct kr_error *err)
 {
@@ -394,9 +459,6 @@ enum kr_status kr_import(struct kr_keyring *keyring, const struct kr_key_set *se
     enum kr_status status = run(&import, err);
     if (status != KR_OK)
         kr_audit_end(keyring->audit, &event, err);
-    for (size_t i = 0; i < import.count; i++)
-        free(import.items[i].blob);
-    free(import.items);
-    free(import.masters.keys);
+    free_import(&import);
     return status;
 }

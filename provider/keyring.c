@@ -190,21 +190,19 @@ static enum kr_status parse_row(const struct kr_row *row, struct kr_data_key *re
     return err->status;
 }
 
-static enum kr_status unwrap(struct kr_keyring *keyring, const struct kr_row *row,
-                             struct kr_error *err)
+static enum kr_status take_key(const struct kr_row *row, const uint8_t *payload, size_t len,
+                               void *context, struct kr_error *err)
 {
+    struct kr_keyring *keyring = context;
     KR_SECRET struct kr_data_key *key = kr_secret_alloc(sizeof(*key));
-    KR_SECRET uint8_t *bytes = NULL;
-    size_t len = 0;
     if (!key)
         return kr_fail_memory(err);
     KR_TRY(parse_row(row, key, err));
-    KR_TRY(kr_row_open(keyring, row, &bytes, &len, err));
     if (!kr_cipher_takes(key->cipher, len))
         return kr_fail(err, KR_INTEGRITY, "key %s version %u has %zu bytes for cipher %s", row->id,
                        row->version, len, row->cipher);
     key->len = (uint8_t)len;
-    memcpy(key->bytes, bytes, len);
+    memcpy(key->bytes, payload, len);
     if (!kr_keytable_add(keyring->table, key))
         return kr_fail_memory(err);
     key = NULL; /* the table's now */
@@ -215,9 +213,7 @@ static enum kr_status load_new(struct kr_keyring *keyring, struct kr_error *err)
 {
     struct kr_row *rows = NULL;
     KR_TRY(kr_rows_read(keyring, KR_NS_MARIADB, is_new, keyring->table, &rows, err));
-    enum kr_status status = KR_OK;
-    for (const struct kr_row *row = rows; row && status == KR_OK; row = row->next)
-        status = unwrap(keyring, row, err);
+    enum kr_status status = kr_rows_open(keyring, rows, take_key, keyring, err);
     kr_rows_free(rows);
     return status;
 }

@@ -5,6 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "provider/crew.h"
+
+enum {
+    FEW = 32,      /* so many are opened one after the other */
+    AT_ONCE = 1024 /* payloads in memory */
+};
+
 struct reading {
     const char *ns;
     kr_row_filter wanted;
@@ -106,5 +113,87 @@ enum kr_status kr_row_open(struct kr_keyring *keyring, const struct kr_row *row,
         kr_outage_open(keyring, &context, row->envelope, row->envelope_len, ret, ret_len, err);
     if (status != KR_OK)
         kr_error_context(err, "key %s version %u", row->id, row->version);
+    return status;
+}
+
+/* --- many envelopes --------------------------------------------------------------------------- */
+
+struct opened {
+    const struct kr_row *row;
+    uint8_t *payload; /* secret memory */
+    size_t len;
+};
+
+struct opening {
+    struct kr_keyring *keyring;
+    struct opened at[AT_ONCE];
+    size_t count;
+};
+
+static enum kr_status open_one(void *context, size_t piece, struct kr_error *err)
+{
+    struct opening *opening = context;
+    struct opened *opened = &opening->at[piece];
+    return kr_row_open(opening->keyring, opened->row, &opened->payload, &opened->len, err);
+}
+
+static enum kr_status take_opened(struct opening *opening, kr_row_taker take, void *context,
+                                  struct kr_error *err)
+{
+    enum kr_status status = KR_OK;
+    for (size_t i = 0; i < opening->count && status == KR_OK; i++) {
+        const struct opened *opened = &opening->at[i];
+        status = take(opened->row, opened->payload, opened->len, context, err);
+    }
+    return status;
+}
+
+/* Takes them off the list. */
+static void fill(struct opening *opening, const struct kr_row **rows)
+{
+    for (opening->count = 0; *rows && opening->count < AT_ONCE; *rows = (*rows)->next)
+        opening->at[opening->count++] = (struct opened){.row = *rows};
+}
+
+/* What a start cache has, or gets, is for one thread. */
+static unsigned count_threads(const struct opening *opening)
+{
+    const struct kr_keyring *keyring = opening->keyring;
+    return opening->count > FEW && !keyring->outage.cache ? keyring->sessions : 1;
+}
+
+static enum kr_status open_some(struct opening *opening, kr_row_taker take, void *context,
+                                struct kr_error *err)
+{
+    const struct kr_crew crew = {.threads = count_threads(opening),
+                                 .count = opening->count,
+                                 .work = open_one,
+                                 .context = opening};
+    enum kr_status status = KR_OK;
+    if (crew.threads > 1)
+        status = kr_crew_run(&crew, err);
+    for (size_t i = 0; crew.threads <= 1 && i < crew.count && status == KR_OK; i++)
+        status = open_one(opening, i, err);
+    if (status == KR_OK)
+        status = take_opened(opening, take, context, err);
+    for (size_t i = 0; i < opening->count; i++)
+        kr_secret_free(opening->at[i].payload);
+    return status;
+}
+
+enum kr_status kr_rows_open(struct kr_keyring *keyring, const struct kr_row *rows,
+                            kr_row_taker take, void *context, struct kr_error *err)
+{
+    struct opening *opening = rows ? calloc(1, sizeof(*opening)) : NULL;
+    enum kr_status status = KR_OK;
+    if (rows && !opening)
+        return kr_fail_memory(err);
+    if (opening)
+        opening->keyring = keyring;
+    while (rows && status == KR_OK) {
+        fill(opening, &rows);
+        status = open_some(opening, take, context, err);
+    }
+    free(opening);
     return status;
 }

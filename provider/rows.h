@@ -41,4 +41,11 @@ void kr_rows_free(struct kr_row *rows);
 KR_MUST_USE enum kr_status kr_row_open(struct kr_keyring *keyring, const struct kr_row *row,
                                        uint8_t **ret, size_t *ret_len, struct kr_error *err);
 
+/* Opens the envelopes of a list, many on several sessions at a time, and gives each payload to
+ * `take`, in the order of the list and on the caller's thread. The first failure ends it. */
+typedef enum kr_status (*kr_row_taker)(const struct kr_row *row, const uint8_t *payload, size_t len,
+                                       void *context, struct kr_error *err);
+KR_MUST_USE enum kr_status kr_rows_open(struct kr_keyring *keyring, const struct kr_row *rows,
+                                        kr_row_taker take, void *context, struct kr_error *err);
+
 #endif

@@ -41,13 +41,11 @@ static bool is_new(const struct kr_version_row *row, void *context)
     return false;
 }
 
-static enum kr_status add_row(struct kr_secrets *secrets, const struct kr_row *row,
-                              struct kr_error *err)
+static enum kr_status take_secret(const struct kr_row *row, const uint8_t *payload, size_t len,
+                                  void *context, struct kr_error *err)
 {
-    KR_SECRET uint8_t *payload = NULL;
-    size_t len = 0;
+    struct kr_secrets *secrets = context;
     struct kr_secret_entry *entry = NULL;
-    KR_TRY(kr_row_open(secrets->keyring, row, &payload, &len, err));
     KR_TRY(kr_secret_decode(row->id, row->owner, row->version, payload, len, &entry, err));
     struct kr_error missing = KR_ERROR_INIT;
     if (entry->form != KR_SECRET_WRAPPED &&
@@ -119,9 +117,7 @@ enum kr_status kr_secrets_refresh_locked(struct kr_secrets *secrets, struct kr_e
         secrets->table.entries[i]->present = false;
     struct kr_row *rows = NULL;
     KR_TRY(kr_rows_read(secrets->keyring, KR_NS_MYSQL, is_new, &secrets->table, &rows, err));
-    enum kr_status status = KR_OK;
-    for (const struct kr_row *row = rows; row && status == KR_OK; row = row->next)
-        status = add_row(secrets, row, err);
+    enum kr_status status = kr_rows_open(secrets->keyring, rows, take_secret, secrets, err);
     kr_rows_free(rows);
     KR_TRY(status);
     drop_absent(secrets);

@@ -60,6 +60,7 @@ enum cli_option {
     OPT_FROM_PASSWORD,
     OPT_TO_PASSWORD,
     OPT_IN_THE_CLEAR,
+    OPT_REPAIR,
     OPT_OWNER,
     OPT_SERVER,
     OPT_PASSWORD_SOURCE,

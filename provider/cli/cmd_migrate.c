@@ -10,6 +10,7 @@
 #include "cli.h"
 #include "migrate/store.h"
 #include "migrate_next.h"
+#include "servers/pause.h"
 
 struct end {
     const char *text; /* as it was given */
@@ -24,6 +25,8 @@ struct migration {
     struct end from, to;
     enum kr_cipher cipher; /* of the keys of a file_key_management */
     struct kr_key_set set;
+    struct kr_pin_source *password; /* of the servers */
+    struct kr_pause *pause;         /* NULL: no server is named */
     size_t refused;
     bool interrupted;
 };
@@ -144,6 +147,52 @@ static enum kr_status act_as_owner(const struct migration *m, struct kr_error *e
                : kr_fail(err, KR_REFUSED, "only root can make files for '%s'", name);
 }
 
+/* --- running servers -------------------------------------------------------------------------- */
+
+/* Beside the keystore, where `--repair` finds it; without one beside the destination. */
+static char *record_path(const struct migration *m)
+{
+    bool source_is_ours = m->to.spec.kind->is_file && !m->from.spec.kind->is_file;
+    return kr_pause_record_path(file_of(source_is_ours ? &m->from : &m->to));
+}
+
+static enum kr_status open_pause(struct migration *m, struct kr_error *err)
+{
+    const struct cli *cli = m->cli;
+    if (cli->server_count == 0)
+        return KR_OK;
+    KR_TRY(cli_password_source(cli, &m->password, err));
+    const struct kr_server_options options = {.password = m->password};
+    char *record = record_path(m);
+    if (!record)
+        return kr_fail_memory(err);
+    enum kr_status status =
+        kr_pause_open(cli->servers, (size_t)cli->server_count, &options, record, &m->pause, err);
+    free(record);
+    return status;
+}
+
+static enum kr_status check_pause(void *pause, struct kr_error *err)
+{
+    return pause ? kr_pause_check(pause, err) : KR_OK;
+}
+
+static json_t *server_rows(const struct migration *m)
+{
+    static const char *const states[] = {[KR_PAUSE_ON] = "on",
+                                         [KR_PAUSE_OFF] = "paused",
+                                         [KR_PAUSE_WAS_OFF] = "was-paused",
+                                         [KR_PAUSE_NONE] = "none",
+                                         [KR_PAUSE_ENDED] = "ended"};
+    json_t *rows = json_array();
+    size_t count = 0;
+    const struct kr_paused_server *servers = m->pause ? kr_pause_list(m->pause, &count) : NULL;
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(rows, json_pack("{s:o, s:s}", "name", cli_text(servers[i].name),
+                                              "state", states[servers[i].state]));
+    return rows;
+}
+
 /* --- both ends -------------------------------------------------------------------------------- */
 
 static enum kr_status read_password(const struct cli *cli, enum cli_option option, struct end *end,
@@ -182,7 +231,6 @@ static enum kr_status open_ends(struct migration *m, struct kr_error *err)
 {
     KR_TRY(read_password(m->cli, OPT_FROM_PASSWORD, &m->from, err));
     KR_TRY(read_password(m->cli, OPT_TO_PASSWORD, &m->to, err));
-    KR_TRY(kr_store_check_distinct(file_of(&m->from), file_of(&m->to), err));
     KR_TRY(open_end(m, &m->from, false, err));
     return open_end(m, &m->to, true, err);
 }
@@ -216,19 +264,25 @@ static const char *why_not(const struct kr_set_key *key)
 
 static enum kr_status refuse_keys(struct migration *m, struct kr_error *err)
 {
+    bool resident = false;
     for (size_t i = 0; i < m->set.count; i++) {
         const char *why = why_not(&m->set.keys[i]);
         char text[KR_SET_KEY_TEXT];
         if (!why)
             continue;
         m->refused++;
+        resident |= m->set.keys[i].bytes == NULL;
         kr_set_key_text(&m->set.keys[i], text);
         cli_note("%s: %s", text, why);
     }
     if (m->refused == 0)
         return KR_OK;
-    return kr_fail(err, KR_REFUSED, "%zu of %zu keys cannot be copied to %s: nothing was written",
-                   m->refused, m->set.count, kr_store_path(m->to.store));
+    kr_fail(err, KR_REFUSED, "%zu of %zu keys cannot be copied to %s: nothing was written",
+            m->refused, m->set.count, kr_store_path(m->to.store));
+    if (resident)
+        kr_hint(err, "a server leaves a master key in the token by a rotation to its next keyring: "
+                     "see USAGE-mysql");
+    return err->status;
 }
 
 static enum kr_status look(struct migration *m, struct kr_error *err)
@@ -244,7 +298,9 @@ static enum kr_status add(struct migration *m, struct kr_error *err)
     const struct kr_import_options options = {.event = "migrate",
                                               .detail = m->from.text,
                                               .progress = cli_progress_step,
-                                              .context = &progress};
+                                              .context = &progress,
+                                              .may_commit = check_pause,
+                                              .commit_context = m->pause};
     KR_TRY(cli_progress_begin(m->cli, &progress, err));
     progress.unit = "keys";
     enum kr_status status = kr_store_add(m->to.store, &m->set, &options, err);
@@ -276,10 +332,11 @@ static json_t *result_of(const struct migration *m, bool copied)
     }
     if (copied)
         migrate_next(m->from.spec.kind, m->to.spec.kind, next);
-    return json_pack("{s:o, s:o, s:b, s:I, s:I, s:I, s:o, s:o}", "from", cli_text(m->from.text),
-                     "to", cli_text(m->to.text), "copied", copied, "data_keys",
-                     (json_int_t)(m->set.count - secrets), "secrets", (json_int_t)secrets,
-                     "refused", (json_int_t)m->refused, "keys", rows, "next", next);
+    return json_pack("{s:o, s:o, s:b, s:I, s:I, s:I, s:o, s:o, s:o}", "from",
+                     cli_text(m->from.text), "to", cli_text(m->to.text), "copied", copied,
+                     "data_keys", (json_int_t)(m->set.count - secrets), "secrets",
+                     (json_int_t)secrets, "refused", (json_int_t)m->refused, "servers",
+                     server_rows(m), "keys", rows, "next", next);
 }
 
 static void print_report(const struct migration *m, const json_t *result)
@@ -290,6 +347,9 @@ static void print_report(const struct migration *m, const json_t *result)
            (long long)json_integer_value(json_object_get(result, "data_keys")),
            (long long)json_integer_value(json_object_get(result, "secrets")), m->from.text,
            m->to.text);
+    json_array_foreach(json_object_get(result, "servers"), i, step)
+        printf("server: %s, %s meanwhile\n", json_string_value(json_object_get(step, "name")),
+               json_string_value(json_object_get(step, "state")));
     json_array_foreach(json_object_get(result, "next"), i, step)
         printf("next: %s\n", json_string_value(step));
 }
@@ -330,15 +390,38 @@ static enum kr_status copy_keys(struct migration *m, struct kr_error *err)
     return KR_OK;
 }
 
+/* Servers are resumed whatever became of the copy. */
+static enum kr_status copy_while_paused(struct migration *m, struct kr_error *err)
+{
+    struct kr_error why = KR_ERROR_INIT;
+    if (!m->pause || cli_flag(m->cli, OPT_DRY_RUN))
+        return copy_keys(m, err);
+    KR_TRY(kr_pause_servers(m->pause, err));
+    enum kr_status status = copy_keys(m, err);
+    if (kr_resume_servers(m->pause, &why) == KR_OK)
+        return status;
+    if (status != KR_OK) {
+        cli_warn(m->cli, "%s", why.text);
+        cli_hint("%s", why.hint);
+        return status;
+    }
+    *err = why;
+    kr_error_context(err, "the migration has ended, but");
+    return err->status;
+}
+
+/* Servers are asked before root's rights are given up, and before there are secrets. */
 static enum kr_status run(struct migration *m, struct kr_error *err)
 {
     KR_TRY(parse_command(m, err));
     kr_audit_remember_user();
     KR_TRY(load_config(m->cli, &m->from, err));
     KR_TRY(load_config(m->cli, &m->to, err));
+    KR_TRY(kr_store_check_distinct(file_of(&m->from), file_of(&m->to), err));
+    KR_TRY(open_pause(m, err));
     KR_TRY(act_as_owner(m, err));
     KR_TRY(open_ends(m, err));
-    return copy_keys(m, err);
+    return copy_while_paused(m, err);
 }
 
 static void close_end(struct end *end)
@@ -348,10 +431,52 @@ static void close_end(struct end *end)
     kr_config_free(end->config);
 }
 
+/* --- repair ----------------------------------------------------------------------------------- */
+
+/* The record of the ends that are named, as the run had it; by default of the configured keyring.
+ */
+static enum kr_status find_record(struct migration *m, char **ret, struct kr_error *err)
+{
+    static const char *const ours = "p11keyring";
+    const char *from = m->cli->values[OPT_FROM], *to = m->cli->values[OPT_TO];
+    KR_TRY(kr_store_parse(from ? from : ours, &m->from.spec, err));
+    KR_TRY(kr_store_parse(to ? to : ours, &m->to.spec, err));
+    KR_TRY(load_config(m->cli, &m->from, err));
+    KR_TRY(load_config(m->cli, &m->to, err));
+    *ret = record_path(m);
+    return *ret ? KR_OK : kr_fail_memory(err);
+}
+
+static enum kr_status repair(struct migration *m, struct kr_error *err)
+{
+    struct kr_paused_server servers[KR_PAUSE_SERVERS_MAX];
+    size_t count = 0;
+    char *record = NULL;
+    KR_TRY(find_record(m, &record, err));
+    enum kr_status status = cli_password_source(m->cli, &m->password, err);
+    const struct kr_server_options options = {.password = m->password};
+    if (status == KR_OK)
+        status = kr_pause_repair(record, &options, servers, &count, err);
+    free(record);
+    KR_TRY(status);
+    CLI_JSON result = json_pack("{s:I}", "resumed", (json_int_t)count);
+    if (!result)
+        return kr_fail_memory(err);
+    if (cli_print_json(m->cli, result))
+        return KR_OK;
+    for (size_t i = 0; i < count; i++)
+        printf("resumed: %s\n", servers[i].name);
+    if (count == 0)
+        puts("no server is recorded as paused");
+    return KR_OK;
+}
+
 enum kr_status cli_run_migrate(struct cli *cli, struct kr_error *err)
 {
     struct migration m = {.cli = cli};
-    enum kr_status status = run(&m, err);
+    enum kr_status status = cli_flag(cli, OPT_REPAIR) ? repair(&m, err) : run(&m, err);
+    kr_pause_close(m.pause);
+    kr_pin_source_free(m.password);
     kr_key_set_free(&m.set);
     close_end(&m.from);
     close_end(&m.to);

@@ -33,6 +33,8 @@ const struct cli_option_spec cli_options[OPT_COUNT] = {
     [OPT_TO_PASSWORD] = {"to-password", 0, "SOURCE", "the same, of the file that is written"},
     [OPT_IN_THE_CLEAR] = {"allow-keys-in-the-clear", 0, NULL,
                           "write keys to a file that whoever reads it can use"},
+    [OPT_REPAIR] = {"repair", 0, NULL,
+                    "resume the servers that a migration paused and could not resume"},
     [OPT_OWNER] = {"owner", 0, "ACCOUNT", "as root: whom a new file is to belong to"},
     [OPT_CONFIRM] = {"confirm", 0, "NAME", "the name that has to be typed otherwise"},
     [OPT_PROGRESS] = {"progress", 0, "HOW", "auto, line, json or none (on stderr)"},
@@ -111,7 +113,7 @@ const struct cli_command cli_commands[] = {
     {"migrate", NULL, NULL, "copy the keys of one keyring to another: all of them or none",
      WRITER | CLI_BIT(OPT_FROM) | CLI_BIT(OPT_TO) | CLI_BIT(OPT_FROM_PASSWORD) |
          CLI_BIT(OPT_TO_PASSWORD) | CLI_BIT(OPT_CIPHER) | CLI_BIT(OPT_IN_THE_CLEAR) |
-         CLI_BIT(OPT_OWNER) | CLI_BIT(OPT_PROGRESS),
+         CLI_BIT(OPT_OWNER) | CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_REPAIR) | SERVER,
      0, 0, cli_run_migrate},
     {"keyring", "accept", NULL, "use a keystore that is older than the tokens remember, or another",
      WRITER | CLI_BIT(OPT_CONFIRM), 0, 0, cli_run_keyring_accept},

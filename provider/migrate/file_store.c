@@ -139,6 +139,7 @@ enum kr_status kr_file_store_survey(struct kr_store *store, struct kr_key_set *s
 struct writing {
     const struct kr_store *store;
     const struct kr_key_set *set;
+    const struct kr_import_options *options;
     struct kr_key_set there; /* what the file had */
     size_t added;
 };
@@ -210,6 +211,8 @@ static enum kr_status replace(const struct writing *writing, const struct kr_fil
     KR_TRY(write_all(&replacement, text, err));
     KR_TRY(read_back(writing, replacement.beside, err));
     KR_TRY(check_unchanged(store, err));
+    if (writing->options->may_commit)
+        KR_TRY(writing->options->may_commit(writing->options->commit_context, err));
     return kr_replacement_commit(&replacement, err);
 }
 
@@ -267,8 +270,7 @@ static enum kr_status add(struct writing *writing, struct kr_error *err)
 enum kr_status kr_file_store_add(struct kr_store *store, const struct kr_key_set *set,
                                  const struct kr_import_options *options, struct kr_error *err)
 {
-    struct writing writing = {.store = store, .set = set};
-    (void)options;
+    struct writing writing = {.store = store, .set = set, .options = options};
     enum kr_status status = add(&writing, err);
     kr_key_set_free(&writing.there);
     return status;

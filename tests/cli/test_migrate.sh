@@ -42,9 +42,10 @@ sorted_elements() { jq -cS '.elements | sort_by(.data_id, .user)' "$1"; }
 
 digest() { cat -- "$@" | sha256sum; }
 
-new_keystore() { # NAME: an empty one around the same token, selected by $P11KEYRING_CONF
+new_keystore() { # NAME [token]: an empty one around the same token, selected by $P11KEYRING_CONF
     sed "s|^name = .*|name = $1|; s|^keystore = .*|keystore = $KEYRING/keyring/$1.keystore|" \
         "$KEYRING/p11keyring.conf" >"$KEYRING/$1.conf"
+    printf '\n[mysql]\nmaster-keys = %s\n' "${2:-wrapped}" >>"$KEYRING/$1.conf"
     own "$KEYRING/$1.conf"
     export P11KEYRING_CONF=$KEYRING/$1.conf
     tool master create >/dev/null
@@ -162,6 +163,23 @@ component_file() {
     expect 3 migrate --from p11keyring --to "component-keyring-file:$FILES/has-one" \
         --allow-keys-in-the-clear
     equal 4 "$(jq '.elements | length' "$FILES/has-one")" "keys"
+}
+
+# A server's master key becomes a key of the token, and cannot be copied any more.
+master_keys_in_the_token() {
+    json_file "$FILES/for-token"
+    new_keystore resident token
+    expect 0 migrate --from "component-keyring-file:$FILES/for-token" --to p11keyring
+    expect 0 master list
+    contains "$OUT" "INNODBKey-$UUID-1"
+    p11tool --list-objects --type secrkey >"$WORK/objects" 2>/dev/null
+    contains "$WORK/objects" "INNODBKey-$UUID-1"
+    expect 7 migrate --from p11keyring --to "component-keyring-file:$FILES/from-token" \
+        --allow-keys-in-the-clear
+    contains "$ERR" "secret 'INNODBKey-$UUID-1': it is in the token, which does not give it out"
+    contains "$ERR" "1 of 3 keys cannot be copied"
+    contains "$ERR" "by a rotation"
+    [[ ! -e $FILES/from-token ]] || die "something was written"
 }
 
 plugin_file() {
@@ -380,11 +398,13 @@ whose_the_result_is() {
 
 files_up
 token_up token
+cp -p "$KEYRING/pin" "$KEYRING/good-pin"
 check "a key file of MariaDB comes in and goes out again" plain_key_file
 check "an encrypted key file comes in and goes out again" encrypted_key_file
 check "another cipher is told, and comments stay" ctr_and_comments
 check "key files that make no sense are refused" broken_key_files
 check "MySQL's component file comes in and goes out again" component_file
+check "MySQL's master keys go into the token, and not out" master_keys_in_the_token
 check "MySQL's plugin file comes in" plugin_file
 check "what a server left half written is refused" half_written_by_a_server
 check "versions, ciphers and secrets of one keyring of ours go to another" ours_to_ours
