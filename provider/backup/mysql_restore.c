@@ -2,14 +2,17 @@
 /* A data directory of MySQL under new master keys, from a bundle. */
 #include "backup/mysql_restore.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/secret.h"
 #include "files/reseal.h"
 
-static const char system_file[] = "/ibdata1";
+static const char system_file[] = "/ibdata1", index_suffix[] = ".index";
 
 struct restoring {
     const struct kr_mysql_restore *restore;
@@ -24,6 +27,7 @@ struct restoring {
 void kr_mysql_restored_free(struct kr_mysql_restored *restored)
 {
     free(restored->dir);
+    free(restored->foreign_index);
     free(restored->files);
     *restored = (struct kr_mysql_restored){.dir = NULL};
 }
@@ -45,6 +49,38 @@ static enum kr_status find_dir(const struct kr_walk *walk, char **ret, struct kr
             return kr_fail_memory(err);
     }
     return KR_OK;
+}
+
+/* The index of binary or relay logs has their names as log-bin says: with it, or not, their folder.
+ */
+static bool is_foreign_index(const char *path, const char *dir)
+{
+    char line[PATH_MAX];
+    size_t len = strlen(path), dir_len = strlen(dir), tail = sizeof(index_suffix) - 1;
+    if (len < tail || strcmp(path + len - tail, index_suffix) != 0)
+        return false;
+    FILE *file = fopen(path, "re");
+    bool absolute = file && fgets(line, sizeof(line), file) && line[0] == '/';
+    if (file)
+        fclose(file);
+    return absolute && (strncmp(line, dir, dir_len) != 0 || line[dir_len] != '/');
+}
+
+static enum kr_status find_foreign_index(const struct kr_walk *walk, const char *dir, char **ret,
+                                         struct kr_error *err)
+{
+    char *real = realpath(dir, NULL);
+    if (!real)
+        return kr_fail(err, KR_IO, "cannot find %s: %s", dir, strerror(errno));
+    enum kr_status status = KR_OK;
+    for (size_t i = 0; i < walk->count && !*ret && status == KR_OK; i++) {
+        if (!is_foreign_index(walk->files[i].path, real))
+            continue;
+        *ret = strdup(walk->files[i].path);
+        status = *ret ? KR_OK : kr_fail_memory(err);
+    }
+    free(real);
+    return status;
 }
 
 /* --- before anything is written ----------------------------------------------------------------
@@ -170,6 +206,8 @@ static enum kr_status prepare(struct restoring *all, struct kr_error *err)
     if (!restored->files)
         return kr_fail_memory(err);
     KR_TRY(find_dir(restore->walk, &restored->dir, err));
+    if (restored->dir)
+        KR_TRY(find_foreign_index(restore->walk, restored->dir, &restored->foreign_index, err));
     KR_TRY(kr_mysql_masters_server(restored->dir, &restored->masters, err));
     KR_TRY(kr_file_keys_of_bundle(restore->bundle, &all->bundle, err));
     KR_TRY(kr_file_keys_of_bundle(restore->bundle, &all->both, err));

@@ -32,7 +32,8 @@ struct kr_mysql_restored_file {
 
 struct kr_mysql_restored {
     struct kr_mysql_masters masters;
-    char *dir;                            /* malloc'ed; NULL: the files are in no data directory */
+    char *dir;           /* malloc'ed; NULL: the files are in no data directory */
+    char *foreign_index; /* malloc'ed; an index of logs that lie elsewhere, or NULL */
     struct kr_mysql_restored_file *files; /* malloc'ed, one for each of the walk */
     size_t done, current, left, failed;
     bool interrupted;

@@ -327,9 +327,11 @@ static void it_is_sealed_by_a_new_key_of_its_server(void **state)
     KR_BUNDLE *bundle = bundle_of_another_keyring();
     put_clean_end();
     put_text("auto.cnf", "[auto]\nserver-uuid=" SERVER "\n");
+    put_text("binlog.index", "./binlog.000001\n");
     struct kr_file_keys *to = open_keys();
     struct kr_mysql_restored restored = restore(bundle, to, true);
     assert_int_equal(restored.failed, 0);
+    assert_null(restored.foreign_index);
     assert_int_equal(verify(to, &status), KR_VERDICT_SKIPPED);
     kr_mysql_restored_free(&restored);
     restored = restore(bundle, to, false);
@@ -359,10 +361,12 @@ static void a_directory_without_a_server_gets_one(void **state)
     char text[128] = "";
     KR_BUNDLE *bundle = bundle_of_another_keyring();
     put_clean_end();
+    put_text("binlog.index", "/var/lib/mysql/binlog.000001\n");
     struct kr_file_keys *to = open_keys();
     struct kr_mysql_restored restored = restore(bundle, to, false);
     assert_int_equal(restored.done, 1);
     assert_true(restored.masters.new_uuid);
+    assert_string_equal(restored.foreign_index, path_of("binlog.index"));
     FILE *file = fopen(path_of("auto.cnf"), "r");
     assert_non_null(file);
     assert_in_range(fread(text, 1, sizeof(text) - 1, file), 40, sizeof(text) - 1);
