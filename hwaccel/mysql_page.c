@@ -203,7 +203,8 @@ static void finish_decryption(const struct kr_mysql_page *job, const struct page
 static enum kr_status decrypt_batch(struct kr_mysql_pages *p, const struct kr_mysql_page *jobs,
                                     size_t count, size_t page_size)
 {
-    struct work tails = {.count = 0}, mains = {.count = 0};
+    struct work tails, mains;
+    tails.count = mains.count = 0;
     for (size_t i = 0; i < count; i++) {
         size_t len = kr_mysql_page_length(jobs[i].src, page_size);
         if (len == 0)

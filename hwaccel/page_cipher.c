@@ -7,6 +7,7 @@
 #include <openssl/err.h>
 
 #include "base/secret.h"
+#include "hwaccel/block.h"
 #include "hwaccel/page_pool.h"
 
 enum { GCM_NONCE = 12, EVP_PIECE = 1 << 30, SHORT_MESSAGE = 512 };
@@ -77,22 +78,11 @@ static size_t fill_held(struct kr_page_op *op, const uint8_t *src, size_t len)
     return taken;
 }
 
-/* In words: one byte after the other would cost a short message as much as EVP does. */
-static void xor_block(uint8_t *block, const uint8_t *mask)
-{
-    uint64_t words[2], other[2];
-    memcpy(words, block, sizeof(words));
-    memcpy(other, mask, sizeof(other));
-    words[0] ^= other[0];
-    words[1] ^= other[1];
-    memcpy(block, words, sizeof(words));
-}
-
 /* What EVP will XOR into the block, and what it should. */
 static void correct_block(struct kr_page_op *op, uint8_t *block)
 {
-    xor_block(block, op->chain);
-    xor_block(block, op->iv);
+    kr_xor_block(block, op->chain);
+    kr_xor_block(block, op->iv);
     op->first_block_due = false;
 }
 

@@ -10,9 +10,12 @@
 
 #include "base/secret.h"
 #include "hwaccel/aes_context.h"
+#include "hwaccel/block.h"
 #include "hwaccel/lockstep.h"
 
 enum { BLOCK = 16, LEN_MAX = 1 << 30 };
+
+enum { PIECE = 640, AHEAD = 4096, CACHE_LINE = 64 };
 
 /* With fewer lanes than this, plain CBC is as fast. */
 enum { LANES_WORTH_IT = 4 };
@@ -104,22 +107,36 @@ static bool encrypt_cbc(struct kr_pages *p, const uint8_t *src, uint8_t *dst, si
            EVP_EncryptUpdate(p->encrypt, dst, &out, src, (int)len);
 }
 
+/* In pieces: while one is decrypted the processor fetches another, perhaps of the page that
+ * follows. In a mapped file it would else wait for each when it comes to it, a fifth of the time.
+ */
+static bool decrypt_pieces(EVP_CIPHER_CTX *evp, uint8_t *dst, const uint8_t *src, size_t len)
+{
+    for (size_t at = 0; at < len; at += PIECE) {
+        size_t piece = len - at < PIECE ? len - at : PIECE;
+        for (size_t line = 0; line < piece; line += CACHE_LINE)
+            __builtin_prefetch((const void *)((uintptr_t)src + at + AHEAD + line));
+        if (EVP_Cipher(evp, dst + at, src + at, (unsigned)piece) != (int)piece)
+            return false;
+    }
+    return true;
+}
+
 /* EVP does not hear of the iv, see kr_page_pool_take(). */
 static bool decrypt_cbc(struct kr_pages *p, const struct kr_page_job *job)
 {
     size_t len = whole_blocks(job);
     uint8_t last[BLOCK];
-    int out;
     if (len == 0)
         return true;
     if (p->ivs_by_evp)
         return EVP_DecryptInit_ex(p->decrypt, NULL, NULL, NULL, job->iv) &&
-               EVP_DecryptUpdate(p->decrypt, job->dst, &out, job->src, (int)len);
+               decrypt_pieces(p->decrypt, job->dst, job->src, len);
     memcpy(last, job->src + len - BLOCK, BLOCK); /* dst may be src */
-    if (!EVP_DecryptUpdate(p->decrypt, job->dst, &out, job->src, (int)len))
+    if (!decrypt_pieces(p->decrypt, job->dst, job->src, len))
         return false;
-    xor_bytes(job->dst, job->dst, p->chain, BLOCK);
-    xor_bytes(job->dst, job->dst, job->iv, BLOCK);
+    kr_xor_block(job->dst, p->chain);
+    kr_xor_block(job->dst, job->iv);
     memcpy(p->chain, last, BLOCK);
     return true;
 }

@@ -10,7 +10,8 @@
 #include "hwaccel/bulk.h"
 #include "hwaccel/mysql_page.h"
 
-/* As many pages are decrypted at a time as stay in the nearest cache with their checks. */
+/* As many pages as are encrypted at once; where none are, one at a time, which stays in the nearest
+ * cache from its decryption to its check. */
 enum { BATCH = 16 };
 
 static struct kr_bulk bulk_of(const struct kr_file *file, const struct kr_mysql_space *space)
@@ -146,7 +147,7 @@ struct batch {
 };
 
 /* Where a page is decrypted to: to its place in what is written, or, where nothing is, to the same
- * few pages again and again, which stay in the nearest cache. */
+ * place again and again. */
 static uint8_t *clear_page(const struct checking *checking, const struct kr_bulk_chunk *chunk,
                            unsigned first, unsigned i)
 {
@@ -157,20 +158,21 @@ static enum kr_status plan(const struct checking *checking, const struct kr_bulk
                            unsigned first, unsigned count, struct batch *batch,
                            struct kr_error *err)
 {
+    batch->count = 0;
     for (unsigned i = 0; i < count; i++) {
         const uint8_t *page = chunk->src[first + i];
         uint64_t number = chunk->first + first + i;
         const char *why = NULL;
-        if (page_len(chunk, first + i) < chunk->page_size)
+        bool whole = page_len(chunk, first + i) == chunk->page_size;
+        batch->encrypted[i] = whole && kr_mysql_page_is_encrypted(page);
+        if (!whole)
             why = "the file ends within it";
-        else if ((batch->encrypted[i] = kr_mysql_page_is_encrypted(page))) {
-            if (number == 0)
-                why = "the first page is never encrypted";
-            else if (!checking->job->opened)
-                why = "it is encrypted, and the tablespace has no key";
-            else if (kr_mysql_page_length(page, chunk->page_size) == 0)
-                why = kr_mysql_page_fault_text(KR_MYSQL_PAGE_BAD_LENGTH);
-        }
+        else if (batch->encrypted[i] && number == 0)
+            why = "the first page is never encrypted";
+        else if (batch->encrypted[i] && !checking->job->opened)
+            why = "it is encrypted, and the tablespace has no key";
+        else if (batch->encrypted[i] && kr_mysql_page_length(page, chunk->page_size) == 0)
+            why = kr_mysql_page_fault_text(KR_MYSQL_PAGE_BAD_LENGTH);
         batch->failed[i] = why != NULL;
         if (why)
             KR_TRY(damaged(checking, number, why, err));
@@ -207,7 +209,7 @@ static enum kr_status check_batch(struct checking *checking, struct kr_bulk_chun
 {
     const struct kr_mysql_space *space = checking->job->space;
     struct worker *worker = &checking->workers[chunk->worker];
-    struct batch batch = {.count = 0};
+    struct batch batch;
     KR_TRY(plan(checking, chunk, first, count, &batch, err));
     if (batch.count > 0 &&
         kr_mysql_pages_decrypt(worker->cipher, batch.jobs, batch.count, chunk->page_size) != KR_OK)
@@ -237,8 +239,9 @@ static enum kr_status check_chunk(struct kr_bulk_chunk *chunk, void *context, st
     struct checking *checking = context;
     const struct kr_mysql_space *space = checking->job->space;
     struct sums sums = {0};
-    for (unsigned i = 0; i < chunk->count; i += BATCH) {
-        unsigned count = chunk->count - i < BATCH ? chunk->count - i : BATCH;
+    unsigned batch = checking->job->fresh ? BATCH : 1;
+    for (unsigned i = 0; i < chunk->count; i += batch) {
+        unsigned count = chunk->count - i < batch ? chunk->count - i : batch;
         KR_TRY(check_batch(checking, chunk, i, count, &sums, err));
     }
     if (chunk->first == 0 && checking->job->fresh)

@@ -22,6 +22,7 @@ BARS=(
     "8|CRC scan / innochecksum of MariaDB and MySQL"
     "9|aes256-* page / aes-* page"
     "10|page crypto in mariadbd / file_key_management"
+    "11|verify of a MySQL tablespace / innochecksum -C crc32"
 )
 MEASURED_BY=(
     "1 2|$P11K_BUILD/bin/bench_page"
@@ -31,6 +32,7 @@ MEASURED_BY=(
     "8|$ROOT/tests/bench/innochecksum.sh"
     "9|$P11K_BUILD/bin/bench_aes256"
     "10|$ROOT/tests/bench/server_share.sh"
+    "11|$ROOT/tests/bench/verify_mysql.sh"
 )
 
 wanted() { # NUMBER...: whether one of them is
@@ -93,7 +95,7 @@ if ((!$#)); then
     mapfile -t numbers < <(printf '%s\n' "${BARS[@]%%|*}")
 fi
 for number in "${numbers[@]}"; do
-    if [[ ! $number =~ ^([1-9]|10)$ ]]; then
+    if [[ ! $number =~ ^([1-9]|1[01])$ ]]; then
         sed -n 's/^#   /usage: /p' "$0" >&2
         exit 2
     fi
