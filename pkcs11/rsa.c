@@ -220,7 +220,7 @@ CK_RSA_PKCS_OAEP_PARAMS kr_rsa_oaep(enum kr_wrap_mechanism mechanism)
                                      .source = CKZ_DATA_SPECIFIED};
 }
 
-static enum kr_status decrypt(struct kr_session *s, CK_OBJECT_HANDLE master,
+enum kr_status kr_rsa_decrypt(struct kr_session *s, CK_OBJECT_HANDLE private,
                               enum kr_wrap_mechanism mechanism, const uint8_t *ciphertext,
                               size_t len, uint8_t *ret_key, struct kr_error *err)
 {
@@ -232,7 +232,7 @@ static enum kr_status decrypt(struct kr_session *s, CK_OBJECT_HANDLE master,
 
     if (!out)
         return kr_fail_secret(err);
-    rv = P11(s, C_DecryptInit, s->handle, &parameters, master);
+    rv = P11(s, C_DecryptInit, s->handle, &parameters, private);
     if (rv != CKR_OK)
         return kr_ckr_fail(err, "C_DecryptInit (RSA-OAEP)", rv);
     rv = P11(s, C_Decrypt, s->handle, (uint8_t *)ciphertext, len, out, &out_len);
@@ -276,5 +276,5 @@ enum kr_status kr_rsa_unwrap(struct kr_session *s, CK_OBJECT_HANDLE master,
         return kr_fail_wrapped_length(wrapped_len, LENGTH + 2 * len, err);
     if (KR_GUARDED)
         KR_TRY(check_signature(half, id, mechanism, wrapped + LENGTH, len, err));
-    return decrypt(s, master, mechanism, wrapped + LENGTH, len, ret_key, err);
+    return kr_rsa_decrypt(s, master, mechanism, wrapped + LENGTH, len, ret_key, err);
 }

@@ -67,6 +67,11 @@ KR_MUST_USE enum kr_status kr_rsa_read_public(struct kr_session *session, CK_OBJ
                                               struct kr_error *err);
 /* The parameters of OAEP with the hash of `mechanism`, and no label. */
 CK_RSA_PKCS_OAEP_PARAMS kr_rsa_oaep(enum kr_wrap_mechanism mechanism);
+/* RSAES-OAEP alone, which proves no origin. */
+KR_MUST_USE enum kr_status kr_rsa_decrypt(struct kr_session *session, CK_OBJECT_HANDLE private,
+                                          enum kr_wrap_mechanism mechanism,
+                                          const uint8_t *ciphertext, size_t len, uint8_t *ret_key,
+                                          struct kr_error *err);
 
 /* --- what they share -------------------------------------------------------------------------- */
 

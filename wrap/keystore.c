@@ -58,6 +58,7 @@ static const char *const TABLES[] = {
     "  version INTEGER NOT NULL CHECK (version BETWEEN 1 AND 4294967294),\n"
     "  cipher TEXT NOT NULL,\n"
     "  created INTEGER NOT NULL,\n"
+    "  bundled INTEGER NOT NULL CHECK (bundled >= 0),\n"
     "  envelope BLOB NOT NULL CHECK (length(envelope) > 0),\n"
     "  PRIMARY KEY (namespace, id, owner, version),\n"
     "  FOREIGN KEY (namespace, id, owner) REFERENCES keys\n"

@@ -61,6 +61,7 @@ struct kr_version_row {
     uint32_t version;
     const char *cipher;
     int64_t created;
+    int64_t bundled; /* when the newest bundle was made that has it; 0: none has */
     const uint8_t *envelope;
     size_t envelope_len;
     bool key_disabled; /* of its key */
@@ -191,8 +192,8 @@ KR_MUST_USE enum kr_status kr_keystore_next_version(struct kr_keystore *keystore
                                                     const char *id, const char *owner,
                                                     uint32_t step, uint32_t *ret,
                                                     struct kr_error *err);
-/* `row->key_disabled` is ignored. KR_REFUSED unless the number came from kr_keystore_next_version()
- * and is above every number that was ever stored for this key. */
+/* `row->key_disabled` and `row->bundled` are ignored. KR_REFUSED unless the number came from
+ * kr_keystore_next_version() and is above every number that was ever stored for this key. */
 KR_MUST_USE enum kr_status kr_keystore_add_version(struct kr_keystore *keystore,
                                                    const struct kr_version_row *row,
                                                    struct kr_error *err);
@@ -202,6 +203,11 @@ KR_MUST_USE enum kr_status kr_keystore_replace_envelope(struct kr_keystore *keys
                                                         const struct kr_version_row *row,
                                                         const uint8_t *old, size_t old_len,
                                                         struct kr_error *err);
+/* Remembers that a bundle has this version, made at `when` (unix seconds). KR_NOT_FOUND. */
+KR_MUST_USE enum kr_status kr_keystore_set_bundled(struct kr_keystore *keystore, const char *ns,
+                                                   const char *id, const char *owner,
+                                                   uint32_t version, int64_t when,
+                                                   struct kr_error *err);
 /* Deletes all versions of a key; its row and high-water mark stay. */
 KR_MUST_USE enum kr_status kr_keystore_destroy_key(struct kr_keystore *keystore, const char *ns,
                                                    const char *id, const char *owner,

@@ -117,8 +117,8 @@ enum kr_status kr_keystore_add_version(struct kr_keystore *keystore,
     KR_TRY(use_number(keystore, row, err));
     return kr_sql_run(&keystore->sql, NULL, err,
                       "INSERT INTO versions "
-                      "(namespace, id, owner, version, cipher, created, envelope) "
-                      "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                      "(namespace, id, owner, version, cipher, created, bundled, envelope) "
+                      "VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
                       "sssisib", row->ns, row->id, row->owner, (int64_t)row->version, row->cipher,
                       row->created, row->envelope, row->envelope_len);
 }
@@ -165,6 +165,21 @@ enum kr_status kr_keystore_remove_version(struct kr_keystore *keystore, const ch
                       "DELETE FROM versions WHERE namespace = ? AND id = ? AND owner = ? AND "
                       "version = ?",
                       "sssi", ns, id, owner, (int64_t)version));
+    if (changes == 1)
+        return KR_OK;
+    return kr_fail(err, KR_NOT_FOUND, "key %s has no version %u", id, version);
+}
+
+enum kr_status kr_keystore_set_bundled(struct kr_keystore *keystore, const char *ns, const char *id,
+                                       const char *owner, uint32_t version, int64_t when,
+                                       struct kr_error *err)
+{
+    int changes = 0;
+    KR_TRY(kr_keystore_need_write(keystore, err));
+    KR_TRY(kr_sql_run(&keystore->sql, &changes, err,
+                      "UPDATE versions SET bundled = ? WHERE namespace = ? AND id = ? AND "
+                      "owner = ? AND version = ?",
+                      "isssi", when, ns, id, owner, (int64_t)version));
     if (changes == 1)
         return KR_OK;
     return kr_fail(err, KR_NOT_FOUND, "key %s has no version %u", id, version);
@@ -241,7 +256,8 @@ static enum kr_status read_version(const struct kr_keystore *keystore, sqlite3_s
     ret->envelope = kr_sql_blob(statement, 3, 1, KR_ENVELOPE_MAX, &ret->envelope_len);
     if (!ret->cipher || !ret->envelope ||
         !kr_sql_number(statement, 0, 1, key->high_water, &version) ||
-        !kr_sql_number(statement, 2, INT64_MIN, INT64_MAX, &ret->created))
+        !kr_sql_number(statement, 2, INT64_MIN, INT64_MAX, &ret->created) ||
+        !kr_sql_number(statement, 4, 0, INT64_MAX, &ret->bundled))
         return kr_sql_damaged(&keystore->sql, "a key version's row makes no sense", err);
     ret->version = (uint32_t)version;
     return KR_OK;
@@ -270,7 +286,7 @@ enum kr_status kr_keystore_each_version(struct kr_keystore *keystore, const char
 {
     KR_STATEMENT *statement = NULL;
     KR_TRY(kr_sql_prepare(&keystore->sql, &statement, err,
-                          "SELECT version, cipher, created, envelope FROM versions "
+                          "SELECT version, cipher, created, envelope, bundled FROM versions "
                           "WHERE namespace = ? AND id = ? AND owner = ? ORDER BY version",
                           ""));
     struct version_walk walk = {keystore, statement, visit, context};
@@ -281,11 +297,11 @@ static enum kr_status read_newest(const struct kr_keystore *keystore, sqlite3_st
                                   struct kr_version_row *ret, struct kr_error *err)
 {
     int64_t disabled = 0;
-    const struct kr_key_row key = {.ns = kr_sql_text(statement, 4),
-                                   .id = kr_sql_text(statement, 5),
-                                   .owner = kr_sql_text(statement, 6),
+    const struct kr_key_row key = {.ns = kr_sql_text(statement, 5),
+                                   .id = kr_sql_text(statement, 6),
+                                   .owner = kr_sql_text(statement, 7),
                                    .high_water = KR_KEY_VERSION_MAX};
-    if (!key.ns || !key.id || !key.owner || !kr_sql_number(statement, 7, 0, 1, &disabled))
+    if (!key.ns || !key.id || !key.owner || !kr_sql_number(statement, 8, 0, 1, &disabled))
         return kr_sql_damaged(&keystore->sql, "a key version's row makes no sense", err);
     KR_TRY(read_version(keystore, statement, &key, ret, err));
     ret->key_disabled = disabled == 1;
@@ -296,11 +312,12 @@ enum kr_status kr_keystore_each_newest(struct kr_keystore *keystore, kr_version_
                                        void *context, struct kr_error *err)
 {
     KR_STATEMENT *statement = NULL;
-    KR_TRY(kr_sql_prepare(&keystore->sql, &statement, err,
-                          "SELECT version, cipher, versions.created, envelope, namespace, id, "
-                          "owner, disabled FROM versions JOIN keys USING (namespace, id, owner) "
-                          "ORDER BY versions.created DESC, version DESC, namespace, id, owner",
-                          ""));
+    KR_TRY(
+        kr_sql_prepare(&keystore->sql, &statement, err,
+                       "SELECT version, cipher, versions.created, envelope, bundled, namespace, "
+                       "id, owner, disabled FROM versions JOIN keys USING (namespace, id, owner) "
+                       "ORDER BY versions.created DESC, version DESC, namespace, id, owner",
+                       ""));
     bool more = false;
     KR_TRY(kr_sql_step(&keystore->sql, statement, &more, err));
     while (more) {

@@ -29,8 +29,8 @@ static const struct {
      "SELECT id, label, token, state, mechanism, created, wraps FROM masters ORDER BY id"},
     {"keys", "SELECT namespace, id, owner, disabled, high_water, last_stored, created FROM keys "
              "ORDER BY namespace, id, owner"},
-    {"versions", "SELECT namespace, id, owner, version, cipher, created, envelope FROM versions "
-                 "ORDER BY namespace, id, owner, version"},
+    {"versions", "SELECT namespace, id, owner, version, cipher, created, bundled, envelope "
+                 "FROM versions ORDER BY namespace, id, owner, version"},
 };
 
 struct digest {

@@ -27,7 +27,7 @@ static const struct table {
     {"INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?, ?)", 7},
     {"INSERT OR REPLACE INTO manifest VALUES (?, ?, ?, ?, ?, ?)", 6},
     {"INSERT OR REPLACE INTO masters VALUES (?, ?, ?, ?, ?, ?, ?)", 7},
-    {"INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?)", 7},
+    {"INSERT OR REPLACE INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", 8},
 };
 enum { TABLES = sizeof(tables) / sizeof(tables[0]) };
 

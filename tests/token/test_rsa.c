@@ -7,11 +7,12 @@
 
 #include "base/guards.h"
 #include "base/hex.h"
-#include "pkcs11/rsa_public.h"
+#include "pkcs11/recipient.h"
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <p11-kit/pkcs11.h>
 
@@ -297,6 +298,51 @@ static struct kr_rsa_public public_key(void)
     return ret;
 }
 
+/* Reads the same key from a PEM file. */
+static void check_pem(const struct kr_rsa_public *expected)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_rsa_public read;
+    char der[300], path[300];
+    snprintf(der, sizeof(der), "%s/public.der", f.dir);
+    snprintf(path, sizeof(path), "%s/public.pem", f.dir);
+    assert_int_equal(kr_recipient_read(der, &read, &err), KR_USAGE);
+    assert_error(&err, KR_USAGE, "no RSA public key of 3072 to 4096 bits", "openssl");
+    FILE *in = fopen(der, "r"), *out = fopen(path, "w");
+    EVP_PKEY *pkey = d2i_PUBKEY_fp(in, NULL);
+    assert_int_equal(PEM_write_PUBKEY(out, pkey), 1);
+    EVP_PKEY_free(pkey);
+    fclose(in);
+    fclose(out);
+    assert_ok(kr_recipient_read(path, &read, &err));
+    assert_int_equal(read.modulus_len, expected->modulus_len);
+    assert_memory_equal(read.modulus, expected->modulus, read.modulus_len);
+    assert_int_equal(read.exponent_len, expected->exponent_len);
+    assert_memory_equal(read.exponent, expected->exponent, read.exponent_len);
+}
+
+static void opens_what_was_encrypted_for_it(void **state)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_rsa_public target = public_key();
+    uint8_t sealed[KR_RSA_BYTES_MAX], key[KR_SEALING_KEY_BYTES], back[KR_SEALING_KEY_BYTES] = {0};
+
+    (void)state;
+    check_pem(&target);
+    memset(key, 0x77, sizeof(key));
+    assert_ok(kr_rsa_encrypt(&target, KR_WRAP_RSA_SHA1, key, sealed, &err));
+    assert_ok(kr_recipient_open(token, &target, KR_WRAP_RSA_SHA1, sealed, back, &err));
+    assert_memory_equal(key, back, sizeof(key));
+    memset(back, 0, sizeof(back));
+    sealed[100] ^= 1;
+    assert_int_equal(kr_recipient_open(token, &target, KR_WRAP_RSA_SHA1, sealed, back, &err),
+                     KR_INTEGRITY);
+    target.modulus[5] ^= 1;
+    assert_int_equal(kr_recipient_open(token, &target, KR_WRAP_RSA_SHA1, sealed, back, &err),
+                     KR_NOT_FOUND);
+    assert_int_equal(back[0], 0);
+}
+
 static EVP_PKEY *attackers_key(void)
 {
     static EVP_PKEY *key;
@@ -414,6 +460,7 @@ int main(void)
         TEST(wraps_and_unwraps),
         TEST(refuses_damaged_wraps_before_the_token_decrypts),
         TEST(refuses_a_wrap_made_with_the_public_key),
+        TEST(opens_what_was_encrypted_for_it),
         TEST(a_swapped_public_key_object_gets_nothing),
     };
     const struct CMUnitTest unguarded[] = {TEST(refuses_a_wrap_made_with_the_public_key)};

@@ -526,7 +526,7 @@ static void test_manifest_vector(void **state)
         "INSERT INTO masters VALUES (x'%s', 'p11keyring:default:1', 'hsm-1', 1, 1, 1700000000, "
         "2);"
         "INSERT INTO keys VALUES ('mariadb', '1', '', 0, 1, 1, 1700000001);"
-        "INSERT INTO versions VALUES ('mariadb', '1', '', 1, 'aes-cbc', 1700000001, x'%s');",
+        "INSERT INTO versions VALUES ('mariadb', '1', '', 1, 'aes-cbc', 1700000001, 0, x'%s');",
         VECTOR_UUID, VECTOR_MANIFEST_ENVELOPE, VECTOR_AUDIT_HASH, VECTOR_MANIFEST_MAC, VECTOR_GCM_MASTER_ID,
         VECTOR_GCM_ENVELOPE);
     store_edit(&store, sql);
