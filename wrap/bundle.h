@@ -39,9 +39,9 @@ struct kr_bundle_record {
     const char *owner;        /* secret */
     const char *type;         /* secret */
     enum kr_bundle_file file; /* file key */
-    const uint8_t *digest;    /* file key: SHA-256 of the sealed bytes in the file */
-    int64_t created;          /* of key version or secret, unix seconds */
-    const uint8_t *bytes;     /* the key, the secret, the key and iv, the password */
+    const uint8_t *digest; /* file key: SHA-256 of the sealed bytes in the file, after their iv */
+    int64_t created;       /* of key version or secret, unix seconds */
+    const uint8_t *bytes;  /* the key, the secret, the key and iv, the password */
     size_t len;
 };
 

@@ -203,7 +203,9 @@ KR_MUST_USE enum kr_status kr_keystore_replace_envelope(struct kr_keystore *keys
                                                         const struct kr_version_row *row,
                                                         const uint8_t *old, size_t old_len,
                                                         struct kr_error *err);
-/* Remembers that a bundle has this version, made at `when` (unix seconds). KR_NOT_FOUND. */
+/* Remembers that a bundle has this version, made at `when` (unix seconds). One that is gone is left
+ * alone. */
+#define KR_EVERY_VERSION 0u
 KR_MUST_USE enum kr_status kr_keystore_set_bundled(struct kr_keystore *keystore, const char *ns,
                                                    const char *id, const char *owner,
                                                    uint32_t version, int64_t when,

@@ -174,15 +174,11 @@ enum kr_status kr_keystore_set_bundled(struct kr_keystore *keystore, const char 
                                        const char *owner, uint32_t version, int64_t when,
                                        struct kr_error *err)
 {
-    int changes = 0;
     KR_TRY(kr_keystore_need_write(keystore, err));
-    KR_TRY(kr_sql_run(&keystore->sql, &changes, err,
-                      "UPDATE versions SET bundled = ? WHERE namespace = ? AND id = ? AND "
-                      "owner = ? AND version = ?",
-                      "isssi", when, ns, id, owner, (int64_t)version));
-    if (changes == 1)
-        return KR_OK;
-    return kr_fail(err, KR_NOT_FOUND, "key %s has no version %u", id, version);
+    return kr_sql_run(&keystore->sql, NULL, err,
+                      "UPDATE versions SET bundled = ?1 WHERE namespace = ?2 AND id = ?3 AND "
+                      "owner = ?4 AND (version = ?5 OR ?5 = 0)",
+                      "isssi", when, ns, id, owner, (int64_t)version);
 }
 
 enum kr_status kr_keystore_set_disabled(struct kr_keystore *keystore, const char *ns,
