@@ -190,6 +190,15 @@ static enum kr_status open(struct kr_store *store, struct kr_error *err)
     return kr_file_store_open(store, &format, err);
 }
 
+/* The file does not say with which cipher its keys are used: with that of the keys that come. */
+static enum kr_status survey(struct kr_store *store, struct kr_key_set *set, struct kr_error *err)
+{
+    for (size_t i = 0; i < set->count; i++)
+        if (set->keys[i].kind == KR_KEY_DATA)
+            store->options.cipher = set->keys[i].cipher;
+    return kr_file_store_survey(store, set, err);
+}
+
 const struct kr_store_kind kr_store_file_key_management = {
     .name = "file-key-management",
     .is_destination = true,
@@ -197,6 +206,6 @@ const struct kr_store_kind kr_store_file_key_management = {
     .is_file = true,
     .open = open,
     .read = kr_file_store_read,
-    .survey = kr_file_store_survey,
+    .survey = survey,
     .add = kr_file_store_add,
 };

@@ -45,7 +45,7 @@ struct kr_store_options {
     const struct kr_config *config; /* of a p11keyring */
     const char
         *password; /* of an encrypted key file; NULL: it is not encrypted. In secret memory */
-    enum kr_cipher cipher; /* with which the keys of a key file are used */
+    enum kr_cipher cipher; /* with which the keys of a key file that is read are used */
 };
 
 /* Everything in the options is borrowed until kr_store_close(). KR_NOT_FOUND when a source, or a

@@ -16,7 +16,10 @@ static void insist(bool sound)
 
 static void visit(const struct kr_mysql_keyring_key *key, void *context)
 {
-    insist(strlen(key->id) < sizeof(key->id));
+    uint8_t *bytes = malloc(key->bits / 8 + 1);
+    insist(strlen(key->id) < sizeof(key->id) && key->bits / 8 <= key->data.len && bytes);
+    insist(kr_mysql_keyring_open(key, bytes) || !key->obfuscated);
+    free(bytes);
     ++*(size_t *)context;
 }
 

@@ -223,8 +223,21 @@ static void hostile_events(void **state)
 
 static void count_key(const struct kr_mysql_keyring_key *key, void *context)
 {
-    assert_true(strlen(key->id) < sizeof(key->id));
+    uint8_t bytes[512];
+    assert_true(strlen(key->id) < sizeof(key->id) && key->bits / 8 <= sizeof(bytes));
+    assert_true(kr_mysql_keyring_open(key, bytes));
     ++*(unsigned *)context;
+}
+
+static void check_key(const struct kr_mysql_keyring_key *key, void *context)
+{
+    uint8_t bytes[32], json[32] = "\x7a\x7c", plugin[32];
+    memset(plugin, 0x5a, sizeof(plugin));
+    count_key(key, context);
+    assert_true(kr_mysql_keyring_open(key, bytes));
+    assert_memory_equal(bytes, key->obfuscated ? plugin : json, key->bits / 8);
+    assert_int_equal(strncmp(key->type.at, "AES", key->type.len), 0);
+    assert_int_equal(strncmp(key->name.at, key->id, key->name.len), 0);
 }
 
 static void keyring_json(void **state)
@@ -235,7 +248,7 @@ static void keyring_json(void **state)
         "\"data_type\":\"AES\",\"data\":\"7A7C\",\"extension\":[]},{\"user\":\"me\",\"data_id\":"
         "\"mine\",\"data_type\":\"AES\",\"data\":\"\",\"extension\":[]}]}";
     unsigned keys = 0;
-    assert_null(kr_mysql_keyring_json(good, sizeof(good) - 1, count_key, &keys));
+    assert_null(kr_mysql_keyring_json(good, sizeof(good) - 1, check_key, &keys));
     assert_int_equal(keys, 2);
     for (size_t len = 0; len < sizeof(good) - 1; len++)
         assert_non_null(kr_mysql_keyring_json(good, len, count_key, &keys));
@@ -251,6 +264,8 @@ static size_t put_plugin_key(uint8_t *at, const char *id, size_t data)
     memcpy(at, lengths, 40);
     memcpy(at + 40, id, strlen(id));
     memcpy(at + 40 + strlen(id), "AES", 3);
+    for (size_t i = 0; i < data; i++)
+        at[40 + strlen(id) + 3 + i] = (uint8_t)("*305=Ljt0*!@$Hnm(*-9-w;:"[i % 24] ^ 0x5a);
     return lengths[0];
 }
 
@@ -269,7 +284,7 @@ static void keyring_plugin(void **state)
     len += 3;
     assert_int_equal(EVP_Digest(file, len, file + len, NULL, EVP_sha256(), NULL), 1);
     len += 32;
-    assert_null(kr_mysql_keyring_plugin(file, len, count_key, &keys, &digest));
+    assert_null(kr_mysql_keyring_plugin(file, len, check_key, &keys, &digest));
     assert_int_equal(keys, 2);
     assert_true(digest);
     for (size_t i = 0; i < len; i++) {
