@@ -65,6 +65,7 @@ enum cli_option {
     OPT_SERVER,
     OPT_PASSWORD_SOURCE,
     OPT_IOPS,
+    OPT_ANEW,
     OPT_COUNT
 };
 

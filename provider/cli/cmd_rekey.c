@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "file_rows.h"
 #include "files/journal.h"
 #include "files/rekey.h"
@@ -27,7 +28,7 @@ struct rekeyed {
 struct rekeying {
     const struct cli *cli;
     struct kr_audit *audit;
-    struct kr_rekey_dirs dirs;
+    struct kr_rekeying shared;
     const struct kr_reseal *reseal; /* NULL: pages are encrypted anew */
     enum {
         CHECK_AND_WRITE,
@@ -42,9 +43,9 @@ static enum kr_status rekey_file(const struct rekeying *all, const char *path,
                                  enum kr_rekey_result *ret, struct kr_error *err)
 {
     if (!all->reseal)
-        return kr_file_rekey(path, run, &all->dirs, dry_run, ret, err);
+        return kr_file_rekey(path, run, &all->shared, dry_run, ret, err);
     struct kr_reseal reseal = *all->reseal;
-    reseal.datadirs = all->dirs.mysql;
+    reseal.datadirs = all->shared.mysql;
     reseal.dry_run = dry_run;
     return kr_file_reseal(path, run, &reseal, ret, err);
 }
@@ -58,7 +59,7 @@ static enum kr_status check_file(const struct rekeying *all, const char *path,
     if (cli_flag(all->cli, OPT_DRY_RUN) && kr_journal_is_pending(path))
         return KR_OK; /* half of its header may be another one */
     if (!cli_flag(all->cli, OPT_DRY_RUN))
-        KR_TRY(kr_file_rekey_recover(path, run, &all->dirs, err));
+        KR_TRY(kr_file_rekey_recover(path, run, all->shared.mysql, err));
     return rekey_file(all, path, run, true, ret, err);
 }
 
@@ -197,15 +198,40 @@ static enum kr_status finish(struct cli_files *files, const struct rekeying *all
     return err->status;
 }
 
+static bool is_done(const struct cli_files *files, const struct rekeying *all)
+{
+    return !all->reseal && !files->interrupted && !cli_flag(files->cli, OPT_DRY_RUN) &&
+           add_up(all, files->walk.count).failed == 0;
+}
+
+/* Goes on with a run that was killed, or came upon files that it could not rekey. */
+static enum kr_status open_run(const struct cli *cli, struct rekeying *all, struct kr_error *err)
+{
+    char began[KR_TIME_TEXT];
+
+    KR_TRY(kr_rekey_run_open(cli->config ? cli->config->keyring.keystore : NULL, cli->args,
+                             (size_t)cli->arg_count, cli_flag(cli, OPT_ANEW), &all->shared.run,
+                             err));
+    int64_t resumed = kr_rekey_run_resumed(all->shared.run);
+    if (resumed == 0)
+        return KR_OK;
+    kr_time_text(resumed, began);
+    cli_note("this goes on with what a run left that began at %s", began);
+    cli_hint("--anew gives every tablespace of MySQL another key, also those that are done");
+    return KR_OK;
+}
+
 static enum kr_status run_all(struct cli_files *files, struct rekeying *all, struct kr_error *err)
 {
     all->files = calloc(files->walk.count + 1, sizeof *all->files);
     if (!all->files)
         return kr_fail_memory(err);
-    KR_TRY(kr_datadirs_new(&all->dirs.mariadb, err));
-    KR_TRY(kr_mysql_datadirs_new(cli_flag(files->cli, OPT_ALONE), &all->dirs.mysql, err));
+    if (!all->reseal)
+        KR_TRY(open_run(files->cli, all, err));
+    KR_TRY(kr_datadirs_new(&all->shared.mariadb, err));
+    KR_TRY(kr_mysql_datadirs_new(cli_flag(files->cli, OPT_ALONE), &all->shared.mysql, err));
     if (all->reseal)
-        kr_mysql_datadirs_headers_only(all->dirs.mysql, all->reseal->to);
+        kr_mysql_datadirs_headers_only(all->shared.mysql, all->reseal->to);
     all->part = all->reseal ? CHECK : CHECK_AND_WRITE;
     enum kr_status status = cli_files_run(files, rekey_one, all, err);
     const struct totals seen = add_up(all, files->walk.count);
@@ -213,6 +239,8 @@ static enum kr_status run_all(struct cli_files *files, struct rekeying *all, str
         all->part = WRITE;
         status = cli_files_run(files, rekey_one, all, err);
     }
+    if (status == KR_OK && is_done(files, all))
+        status = kr_rekey_run_end(all->shared.run, err);
     return status == KR_OK ? finish(files, all, err) : status;
 }
 
@@ -258,8 +286,9 @@ static void free_all(struct rekeying *all, size_t count)
     for (size_t i = 0; all->files && i < count; i++)
         json_decref(all->files[i].row);
     free(all->files);
-    kr_datadirs_free(all->dirs.mariadb);
-    kr_mysql_datadirs_free(all->dirs.mysql);
+    kr_datadirs_free(all->shared.mariadb);
+    kr_mysql_datadirs_free(all->shared.mysql);
+    kr_rekey_run_free(all->shared.run);
 }
 
 enum kr_status cli_run_rekey(struct cli *cli, struct kr_error *err)

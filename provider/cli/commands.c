@@ -62,6 +62,7 @@ const struct cli_option_spec cli_options[OPT_COUNT] = {
                         "MySQLReplicationKey_UUID_N"},
     [OPT_ALONE] = {"alone", 0, NULL,
                    "MySQL's files in no data directory are copies that no server uses"},
+    [OPT_ANEW] = {"anew", 0, NULL, "do not go on with what a killed run has left: rekey all"},
     [OPT_TO_CONFIG] = {"to-config", 0, "FILE",
                        "configuration of the keyring that has those keys, if it is another"},
     [OPT_EVIDENCE] = {"evidence", 0, "FILE", "what usage -o wrote: that no file needs the key"},
@@ -149,7 +150,7 @@ const struct cli_command cli_commands[] = {
     {"rekey", NULL, "FILE|DIR...", "encrypt tablespaces anew, or seal MySQL's keys by another key",
      WRITER | CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS) | CLI_BIT(OPT_HEADER_ONLY) |
          CLI_BIT(OPT_INNODB_KEY) | CLI_BIT(OPT_BINLOG_KEY) | CLI_BIT(OPT_TO_CONFIG) |
-         CLI_BIT(OPT_ALONE),
+         CLI_BIT(OPT_ALONE) | CLI_BIT(OPT_ANEW),
      1, CLI_MANY, cli_run_rekey},
     {"usage", NULL, "FILE|DIR...", "say which keys files and backups still need",
      CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS) | CLI_BIT(OPT_IGNORE_UNKNOWN) |

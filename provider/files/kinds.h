@@ -9,6 +9,8 @@
 #include "files/check.h"
 #include "files/file.h"
 
+struct kr_rekey_run;
+
 struct kr_file_kind_ops {
     enum kr_file_kind kind;
     const char *unit; /* "page", "block", "event"; NULL: it has none */
@@ -30,11 +32,12 @@ struct kr_file_kind_ops {
                               struct kr_error *err);
     bool streams; /* decrypt() writes from the beginning to the end, without seeking */
 
-    /* Writes the same under the newest version of its key to `out`; with -1 it only says whether
-     * that is what it has: *ret_current, and that the key is here. NULL: this kind cannot be given
-     * another key. */
-    enum kr_status (*rekey)(struct kr_file *file, const struct kr_file_report *report, int out,
-                            bool *ret_current, struct kr_error *err);
+    /* Writes the same under the newest version of its key, or a new key of `run`, to `out`; with -1
+     * it only says whether that is what it has: *ret_current, and that the key is here. NULL: this
+     * kind cannot be given another key. */
+    enum kr_status (*rekey)(struct kr_file *file, const struct kr_file_report *report,
+                            struct kr_rekey_run *run, int out, bool *ret_current,
+                            struct kr_error *err);
 };
 
 /* NULL: nothing more is known of this kind. */

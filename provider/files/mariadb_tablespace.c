@@ -400,9 +400,11 @@ static bool is_current(const struct kr_mariadb_space *space, const struct kr_fil
 
 /* The tablespace gets new random bytes as well, so that its page key is another one even where data
  * keys of two keyrings are the same. */
-static enum kr_status rekey(struct kr_file *file, const struct kr_file_report *report, int out,
-                            bool *ret_current, struct kr_error *err)
+static enum kr_status rekey(struct kr_file *file, const struct kr_file_report *report,
+                            struct kr_rekey_run *run, int out, bool *ret_current,
+                            struct kr_error *err)
 {
+    (void)run;
     const struct kr_data_key *data;
     KR_MARIADB_KEYS *target = NULL;
     struct pass pass = {0};

@@ -7,6 +7,7 @@
 #include "files/kinds.h"
 #include "files/mysql_keys.h"
 #include "files/mysql_pages.h"
+#include "files/rekey_run.h"
 #include "formats/mysql_page.h"
 
 static const char *sort_of(const struct kr_mysql_space *space)
@@ -194,8 +195,9 @@ static enum kr_status decrypt(struct kr_file *file, const struct kr_file_report 
 }
 
 /* A tablespace has no versions of its key: each run gives it another one. */
-static enum kr_status rekey(struct kr_file *file, const struct kr_file_report *report, int out,
-                            bool *ret_current, struct kr_error *err)
+static enum kr_status rekey(struct kr_file *file, const struct kr_file_report *report,
+                            struct kr_rekey_run *run, int out, bool *ret_current,
+                            struct kr_error *err)
 {
     struct kr_mysql_space space;
     const uint8_t *key = NULL;
@@ -211,13 +213,14 @@ static enum kr_status rekey(struct kr_file *file, const struct kr_file_report *r
     if (missing_pages(file, &space) > 0)
         return kr_fail(err, KR_INTEGRITY, "%s is cut off", file->path);
     KR_TRY(open_key(file, &space, secrets, &key, err));
-    *ret_current = false;
-    if (out < 0)
+    *ret_current = key && kr_rekey_run_made(run, key);
+    if (*ret_current || out < 0)
         return KR_OK;
     struct kr_mysql_info info = space.info;
-    if (RAND_priv_bytes(fresh, KR_MYSQL_SEALED_BYTES) != 1)
+    if (RAND_priv_bytes(fresh, KR_MYSQL_SEALED_BYTES) != 1 || !kr_rekey_run_mark(run, fresh))
         return kr_fail(err, KR_INTERNAL, "OpenSSL has no random numbers");
     KR_TRY(kr_mysql_seal(file->run->keys, file->path, fresh, &info, err));
+    KR_TRY(kr_rekey_run_begin(run, err));
     const struct kr_mysql_pages_job job = {
         .space = &space, .opened = key, .out = out, .fresh = fresh, .fresh_info = &info};
     return kr_mysql_pages_run(file, &job, err);

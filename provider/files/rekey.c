@@ -24,12 +24,13 @@ static enum kr_status check_written(const struct kr_replacement *replacement,
 }
 
 static enum kr_status replace(struct kr_file *file, const struct kr_file_kind_ops *ops,
-                              const struct kr_file_report *report, struct kr_error *err)
+                              const struct kr_file_report *report, struct kr_rekey_run *run,
+                              struct kr_error *err)
 {
     KR_REPLACEMENT replacement = {.fd = -1};
     bool current;
     KR_TRY(kr_replacement_open(file->path, &file->st, &replacement, err));
-    KR_TRY(ops->rekey(file, report, replacement.fd, &current, err));
+    KR_TRY(ops->rekey(file, report, run, replacement.fd, &current, err));
     KR_TRY(kr_replacement_sync(&replacement, err));
     if (kr_file_stopped(file))
         return kr_fail(err, KR_REFUSED, "%s: interrupted", file->path);
@@ -53,17 +54,17 @@ static enum kr_status refuse_damaged(const struct kr_file *file,
 }
 
 /* A tablespace of MySQL may be a copy that lies in no data directory; then its lock alone tells. */
-static enum kr_status claim(const struct kr_file *file, const struct kr_rekey_dirs *dirs,
+static enum kr_status claim(const struct kr_file *file, const struct kr_rekeying *all,
                             int *ret_locked, struct kr_error *err)
 {
     if (file->kind != KR_FILE_MYSQL_TABLESPACE)
-        return kr_datadirs_claim(dirs->mariadb, file, err);
-    KR_TRY(kr_mysql_datadirs_hold(dirs->mysql, file, err));
+        return kr_datadirs_claim(all->mariadb, file, err);
+    KR_TRY(kr_mysql_datadirs_hold(all->mysql, file, err));
     return kr_journal_lock(file, ret_locked, err);
 }
 
 static enum kr_status rekey(struct kr_file *file, struct kr_file_report *report,
-                            const struct kr_rekey_dirs *dirs, bool dry_run,
+                            const struct kr_rekeying *all, bool dry_run,
                             enum kr_rekey_result *ret, struct kr_error *err)
 {
     const struct kr_file_kind_ops *ops = kr_file_ops(file->kind);
@@ -74,18 +75,18 @@ static enum kr_status rekey(struct kr_file *file, struct kr_file_report *report,
         return KR_OK;
     if (file->kind == KR_FILE_MYSQL_TABLESPACE && !kr_mysql_seals_a_key(file))
         return KR_OK;
-    KR_TRY(claim(file, dirs, &locked, err)); /* a running server's files may be half written */
+    KR_TRY(claim(file, all, &locked, err)); /* a running server's files may be half written */
     KR_TRY(kr_file_inspect(file, report, err));
     KR_TRY(refuse_damaged(file, report, err));
     if (report->need_count == 0)
         return KR_OK;
-    KR_TRY(ops->rekey(file, report, -1, &current, err));
+    KR_TRY(ops->rekey(file, report, all->run, -1, &current, err));
     *ret = current ? KR_REKEY_CURRENT : KR_REKEY_DONE;
-    return current || dry_run ? KR_OK : replace(file, ops, report, err);
+    return current || dry_run ? KR_OK : replace(file, ops, report, all->run, err);
 }
 
 enum kr_status kr_file_rekey(const char *path, const struct kr_file_run *run,
-                             const struct kr_rekey_dirs *dirs, bool dry_run,
+                             const struct kr_rekeying *all, bool dry_run,
                              enum kr_rekey_result *ret, struct kr_error *err)
 {
     KR_FILE file = {.fd = -1};
@@ -94,19 +95,19 @@ enum kr_status kr_file_rekey(const char *path, const struct kr_file_run *run,
     if (kr_replacement_is_name(path) || kr_journal_is_name(path))
         return KR_OK; /* left by a run that was killed */
     KR_TRY(kr_file_open(path, run, &file, err));
-    return rekey(&file, &report, dirs, dry_run, ret, err);
+    return rekey(&file, &report, all, dry_run, ret, err);
 }
 
 /* The kind cannot be asked: the header may be half of one and half of another. */
 enum kr_status kr_file_rekey_recover(const char *path, const struct kr_file_run *run,
-                                     const struct kr_rekey_dirs *dirs, struct kr_error *err)
+                                     struct kr_mysql_datadirs *dirs, struct kr_error *err)
 {
     KR_FILE file = {.fd = -1};
     KR_FD int locked = -1;
     if (!kr_journal_is_pending(path))
         return KR_OK;
     KR_TRY(kr_file_open(path, run, &file, err));
-    KR_TRY(kr_mysql_datadirs_hold(dirs->mysql, &file, err));
+    KR_TRY(kr_mysql_datadirs_hold(dirs, &file, err));
     KR_TRY(kr_journal_lock(&file, &locked, err));
     return kr_journal_recover(path, locked, err);
 }

@@ -9,28 +9,31 @@
 
 #include "files/mariadb_datadir.h"
 #include "files/mysql_datadir.h"
+#include "files/rekey_run.h"
 
-struct kr_rekey_dirs {
+/* What the files of one run share. */
+struct kr_rekeying {
     struct kr_datadirs *mariadb;
     struct kr_mysql_datadirs *mysql;
+    struct kr_rekey_run *run;
 };
 
 enum kr_rekey_result {
     KR_REKEY_DONE,
-    KR_REKEY_CURRENT, /* it is encrypted with the newest key already */
+    KR_REKEY_CURRENT, /* it has the newest key already, or one of this run */
     KR_REKEY_LEFT     /* not encrypted, or no tablespace */
 };
 
 /* With `dry_run` everything is checked that can be before the work. KR_REFUSED (in use, not shut
  * down, a kind that cannot be), KR_INTEGRITY (damaged), KR_NOT_FOUND (no key), KR_IO. */
 KR_MUST_USE enum kr_status kr_file_rekey(const char *path, const struct kr_file_run *run,
-                                         const struct kr_rekey_dirs *dirs, bool dry_run,
+                                         const struct kr_rekeying *all, bool dry_run,
                                          enum kr_rekey_result *ret, struct kr_error *err);
 
 /* Completes the change of a header that a kill has left beside the file; to be called before either
  * of the others. KR_REFUSED as above, and when somebody wrote to the file since; KR_INTEGRITY. */
 KR_MUST_USE enum kr_status kr_file_rekey_recover(const char *path, const struct kr_file_run *run,
-                                                 const struct kr_rekey_dirs *dirs,
+                                                 struct kr_mysql_datadirs *dirs,
                                                  struct kr_error *err);
 
 #endif
