@@ -227,6 +227,8 @@ static enum kr_status check_batch(struct checking *checking, struct kr_bulk_chun
                                                  : chunk->src[first + i],
                               batch.encrypted[i], &place, sums, err));
     }
+    for (unsigned i = 0; i < count && checking->job->out >= 0; i++)
+        kr_mysql_page_clear_rest(chunk->pages[first + i], chunk->page_size);
     if (batch.count > 0 && worker->fresh &&
         kr_mysql_pages_encrypt(worker->fresh, batch.jobs, batch.count, chunk->page_size) != KR_OK)
         return kr_fail(err, KR_INTERNAL, "OpenSSL failed to encrypt pages of %s",

@@ -64,8 +64,8 @@ static enum kr_status claim(const struct kr_file *file, const struct kr_rekeying
 }
 
 static enum kr_status rekey(struct kr_file *file, struct kr_file_report *report,
-                            const struct kr_rekeying *all, bool dry_run,
-                            enum kr_rekey_result *ret, struct kr_error *err)
+                            const struct kr_rekeying *all, bool dry_run, enum kr_rekey_result *ret,
+                            struct kr_error *err)
 {
     const struct kr_file_kind_ops *ops = kr_file_ops(file->kind);
     bool current = false;
@@ -86,8 +86,8 @@ static enum kr_status rekey(struct kr_file *file, struct kr_file_report *report,
 }
 
 enum kr_status kr_file_rekey(const char *path, const struct kr_file_run *run,
-                             const struct kr_rekeying *all, bool dry_run,
-                             enum kr_rekey_result *ret, struct kr_error *err)
+                             const struct kr_rekeying *all, bool dry_run, enum kr_rekey_result *ret,
+                             struct kr_error *err)
 {
     KR_FILE file = {.fd = -1};
     KR_FILE_REPORT report = {0};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
- * The record, KEYSTORE.rekey-SCOPE, where SCOPE is of the paths: a first line "p11keyring-rekey-1 ID
- * TIME", 64 hexadecimal digits and 20 decimal ones; the paths after it are for people. The mark:
+ * The record, KEYSTORE.rekey-SCOPE, where SCOPE is of the paths: a first line "p11keyring-rekey-1
+ * ID TIME", 64 hexadecimal digits and 20 decimal ones; the paths after it are for people. The mark:
  * SHA-256 of the id, the time, the key and the iv's first half, in the place of its second half.
  */
 #include "files/rekey_run.h"
@@ -229,6 +229,5 @@ bool kr_rekey_run_mark(const struct kr_rekey_run *run, uint8_t opened[KR_MYSQL_S
 bool kr_rekey_run_made(const struct kr_rekey_run *run, const uint8_t opened[KR_MYSQL_SEALED_BYTES])
 {
     uint8_t mark[MARK_BYTES];
-    return mark_of(run, opened, mark) &&
-           CRYPTO_memcmp(mark, opened + MARK_AT, MARK_BYTES) == 0;
+    return mark_of(run, opened, mark) && CRYPTO_memcmp(mark, opened + MARK_AT, MARK_BYTES) == 0;
 }

@@ -37,7 +37,6 @@ KR_MUST_USE enum kr_status kr_rekey_run_end(struct kr_rekey_run *run, struct kr_
 /* Puts the mark into a new key and iv, whose other bytes are set. False when OpenSSL failed. */
 bool kr_rekey_run_mark(const struct kr_rekey_run *run, uint8_t opened[KR_MYSQL_SEALED_BYTES]);
 /* Whether this run has made the key. */
-bool kr_rekey_run_made(const struct kr_rekey_run *run,
-                       const uint8_t opened[KR_MYSQL_SEALED_BYTES]);
+bool kr_rekey_run_made(const struct kr_rekey_run *run, const uint8_t opened[KR_MYSQL_SEALED_BYTES]);
 
 #endif

@@ -27,12 +27,12 @@ die() {
 
 # --- processes -------------------------------------------------------------------------------------
 
-# Alive and not merely waiting to be reaped.
+# Alive and not merely waiting to be reaped: while threads of it are left, so are its locks.
 alive() {
     local stat
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    stat=${stat##*) }
-    [[ $stat != Z* ]]
+    read -ra stat <<<"${stat##*) }" # state is field 3 of proc(5), the number of threads field 20
+    [[ ${stat[0]} != Z ]] || ((stat[17] > 1))
 }
 
 wait_gone() { # PID SECONDS
@@ -273,14 +273,27 @@ tool() {
 kill_window_ms=500
 kill_tool_inside() { # ARGUMENT...
     local rc=0 ms=$((RANDOM % kill_window_ms))
+    mkdir "$WORK/softhsm"
+    cp -a "$KEYRING/tokens" "$WORK/softhsm/"
     background "${AS_SERVER[@]}" "$WORK/bin/p11keyring" "$@" >/dev/null 2>&1
     sleep "$(printf '%d.%03d' $((ms / 1000)) $((ms % 1000)))"
     kill -KILL "$background_pid" 2>/dev/null || true
     wait "$background_pid" 2>/dev/null || rc=$?
     rm -f "$WORK/background.$background_pid.pid"
+    put_softhsm_right
     ((rc != 137)) || return 0
     kill_window_ms=$((kill_window_ms * 3 / 4 + 1))
     return 1
+}
+
+# At each login SoftHSM2 empties its file of the token and writes it anew: a kill in between takes the
+# token, which no hardware would lose with its user.
+put_softhsm_right() {
+    local file
+    (cd "$WORK/softhsm" && find tokens -name token.object) | while IFS= read -r file; do
+        [[ -s $KEYRING/$file ]] || cp -p "$WORK/softhsm/$file" "$KEYRING/$file"
+    done
+    rm -r "$WORK/softhsm"
 }
 
 # --- set-up ----------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ source "$(dirname "$0")/../lib/mysql.sh"
 ROWS=${P11K_ROWS:-1500}
 MARKER=marker-$(random_hex 8)
 STEPS=${P11K_STEPS:-2}
+KILLS=${P11K_REKEY_KILLS:-3} # that hit, for each of the two forms of rekey
 
 make_server() {
     server_new r
@@ -26,7 +27,7 @@ make_server() {
     sql r "SELECT @@server_uuid" >"$WORK/r/uuid"
 }
 
-digests() { (cd "$WORK/r/data" && sha256sum t/*.ibd general.ibd mysql.ibd binlog.0*); }
+digests() { (cd "$WORK/r/data" && sha256sum t/*.ibd general.ibd mysql.ibd undo_00? binlog.0*); }
 
 # The exit code for what is refused.
 refused_while_in_use() {
@@ -127,6 +128,33 @@ new_keys_for_all_tablespaces() {
         jq -r '.files[].verdict' | sort -u)" "verdicts"
 }
 
+# Kills the tool when it has given so many tablespaces their new key: those keep it.
+a_killed_run_is_gone_on_with() {
+    local done=3 rc=0 file kept=0
+    digests >"$WORK/before"
+    as_server strace -f -o /dev/null -e trace=/rename -e inject=/rename:signal=KILL:when="$done" \
+        "$WORK/bin/p11keyring" rekey --threads 1 "$WORK/r/data" >/dev/null 2>&1 || rc=$?
+    equal 137 "$rc" "exit code of the tool that was killed"
+    digests >"$WORK/after"
+    ! diff "$WORK/before" "$WORK/after" >/dev/null || die "no file had a new key before the kill"
+    tool rekey --json --dry-run "$WORK/r/data" >"$WORK/plan.json" 2>"$WORK/out"
+    contains "$WORK/out" "goes on with what a run left"
+    tool rekey --json "$WORK/r/data" >"$WORK/rekey.json" 2>/dev/null
+    equal 0 "$(jq .failed "$WORK/rekey.json")" "failures"
+    [[ $(jq .current "$WORK/rekey.json") -ge $((done - 1)) ]] || die "the run began anew"
+    [[ $(jq .rekeyed "$WORK/rekey.json") -ge 3 ]] || die "hardly anything was left to do"
+    while IFS= read -r file; do
+        [[ $(cd "$WORK/r/data" && sha256sum "$file") == "$(grep "  $file\$" "$WORK/after")" ]] ||
+            die "$file has another key once more"
+        kept=$((kept + 1))
+    done < <(jq -r '.files[] | select(.result == "current") | .path | ltrimstr($root)' \
+        --arg root "$WORK/r/data/" "$WORK/rekey.json")
+    ((kept >= done - 1)) || die "only $kept files were compared"
+    equal "" "$(find "$(keyring_dir r)" -name '*.rekey-*')" "record of the run"
+    tool rekey --json "$WORK/r/data" >"$WORK/rekey.json"
+    equal 0 "$(jq .current "$WORK/rekey.json")" "files that the next run leaves out"
+}
+
 the_server_goes_on() {
     server_start r
     same_checksums r "$WORK/r/sums"
@@ -165,7 +193,8 @@ moved_to_another_keyring() {
     page=$(page3 "$WORK/r/data/t/one.ibd")
     rekey_headers() {
         tool rekey --json --header-only --innodb-key "$innodb" --binlog-key "$binlog" \
-            --to-config "$WORK/r.keyring/other.conf" "$WORK/r/data" >"$WORK/rekey.json"
+            --to-config "$WORK/r.keyring/other.conf" "$WORK/r/data" >"$WORK/rekey.json" ||
+            die "$(jq -c '.files[] | select(.error)' "$WORK/rekey.json")"
     }
     rekey_headers
     equal 0 "$(jq .failed "$WORK/rekey.json")" "failures"
@@ -272,7 +301,7 @@ copy_files() {
 killed_at() { # CALL N OPTION...
     local rc=0
     as_server strace -f -o /dev/null -e trace=/"$1" -e inject=/"$1":signal=KILL:when="$2" \
-        "$WORK/bin/p11keyring" rekey --alone "${@:3}" "$WORK/copy" >/dev/null 2>&1 || rc=$?
+        "$WORK/bin/p11keyring" rekey --alone --threads 1 "${@:3}" "$WORK/copy" >/dev/null 2>&1 || rc=$?
     ((rc == 137))
 }
 
@@ -311,6 +340,64 @@ killed_while_it_seals() {
     whole_after_kills --header-only --innodb-key "INNODBKey-$(<"$WORK/o/uuid")-1"
 }
 
+# Kills at random moments of the time that it takes when nothing disturbs it. TURN sets the arguments
+# of the Nth call, WHOLE looks at the files after a kill.
+killed_over_the_directory() { # TURN WHOLE
+    local hits=0 parts=0 i start clear before REKEY=()
+    clear=$(files_with r "$MARKER")
+    "$1" 1
+    start=${EPOCHREALTIME/./}
+    tool rekey "${REKEY[@]}" >/dev/null
+    kill_window_ms=$(((${EPOCHREALTIME/./} - start) / 1000 + 1))
+    for ((i = 0; hits < KILLS; i++)); do
+        ((i < 20 * KILLS)) || die "only $hits of $i kills found it running"
+        "$1" "$i"
+        before=$(digests)
+        if kill_tool_inside rekey "${REKEY[@]}"; then
+            hits=$((hits + 1))
+            [[ $before == "$(digests)" ]] || parts=$((parts + 1))
+        fi
+        equal "$clear" "$(files_with r "$MARKER")" "files with something in the clear"
+        "$2"
+    done
+    "$1" 0
+    tool rekey "${REKEY[@]}" >/dev/null 2>&1
+    equal "" "$(find "$WORK/r/data" -name '*p11keyring*')" "what was left behind"
+    echo "kills $i, of a running rekey $hits, with a part of the files done $parts"
+}
+
+tablespaces() { find "$WORK/r/data" -name '*.ibd' -o -name 'undo_00?' | sort; }
+
+# In either keyring, but where a journal says that a header is to be completed.
+every_tablespace_is_whole() {
+    local conf file
+    for conf in "$WORK/r.keyring"/{p11keyring,other}.conf; do
+        [[ ! -e $conf ]] || tool verify --json -c "$conf" "$WORK/r/data" 2>/dev/null |
+            jq -r '.files[] | select(.verdict == "ok") | .path' || true
+    done | sort -u >"$WORK/ok"
+    while IFS= read -r file; do
+        [[ -e $file.p11keyring-header ]] || grep -qxF "$file" "$WORK/ok" || die "$file is not whole"
+    done < <(tablespaces)
+}
+
+all_pages() { REKEY=("$WORK/r/data"); } # N
+
+# To the other keyring and back.
+all_headers() { # N
+    local uuid to=r keyrings=(p11keyring other)
+    (($1 % 2)) || to=o
+    [[ $to == r ]] || keyrings=(other p11keyring)
+    uuid=$(<"$WORK/$to/uuid")
+    REKEY=(--header-only --innodb-key "INNODBKey-$uuid-1" -c "$WORK/r.keyring/${keyrings[1]}.conf"
+        --to-config "$WORK/r.keyring/${keyrings[0]}.conf" "$WORK/r/data")
+}
+
+a_server_reads_it_after_the_kills() {
+    server_start r
+    same_checksums r "$WORK/r/sums"
+    server_stop r
+}
+
 for KIND in $KINDS; do
     check "$KIND: refused while a server runs" refused_while_in_use
     check "$KIND: refused after a kill -9 of the server" refused_after_a_kill
@@ -318,12 +405,20 @@ for KIND in $KINDS; do
     check "$KIND: a dry run changes nothing" a_dry_run_changes_nothing
     check "$KIND: no server starts meanwhile" no_server_starts_meanwhile
     check "$KIND: every tablespace gets a new key" new_keys_for_all_tablespaces
+    check "$KIND: a killed run goes on with what is left" a_killed_run_is_gone_on_with
     check "$KIND: the server goes on with them" the_server_goes_on
+    check "$KIND: killed at random moments, full" killed_over_the_directory all_pages \
+        every_tablespace_is_whole
+    sed -n 's/^kills/      kills/p' "$WORK/check.log"
     check "$KIND: sealed by another keyring's keys, whose server goes on" moved_to_another_keyring
     check "$KIND: what is in no data directory is written with --alone" a_file_of_no_data_directory
     check "$KIND: damage in one file keeps all headers as they are" damage_stops_all_headers
     check "$KIND: a journal is not written over what a server wrote since" \
         a_journal_that_came_too_late
+    check "$KIND: killed at random moments, headers only" killed_over_the_directory all_headers \
+        every_tablespace_is_whole
+    sed -n 's/^kills/      kills/p' "$WORK/check.log"
+    check "$KIND: a server reads what the kills left" a_server_reads_it_after_the_kills
     check "$KIND: killed at any write while pages are encrypted" killed_while_it_encrypts
     check "$KIND: killed at any write while headers are sealed" killed_while_it_seals
     servers_remove r o

@@ -262,6 +262,26 @@ static void any_changed_byte(void **state)
         any_changed_byte_is_named(size, true);
 }
 
+/* A page that a server has read while it was compressed (26..33: version 2, lz4, type, length
+ * before and after), and written when it was not worth it any more. */
+static void what_compression_leaves_is_sound(void **state)
+{
+    (void)state;
+    static const uint8_t left[8] = {2, 2, 0, 0, 0x3f, 0xda, 0x1c, 0xd5};
+    uint8_t *page = make_page(K16, 5, false);
+    const struct kr_mysql_page_place place = {.space_id = SPACE, .number = 5, .size = K16};
+    memcpy(page + 26, left, sizeof(left));
+    assert_int_equal(kr_mysql_page_check(page, true, &place), KR_MYSQL_PAGE_SOUND);
+    for (size_t i = 0; i < 6; i++) {
+        page[26 + i] ^= 0x40;
+        assert_int_equal(kr_mysql_page_check(page, true, &place), KR_MYSQL_PAGE_NOT_ZERO);
+        page[26 + i] ^= 0x40;
+    }
+    page[32] = 0x40; /* longer than the page */
+    assert_int_equal(kr_mysql_page_check(page, true, &place), KR_MYSQL_PAGE_NOT_ZERO);
+    free(page);
+}
+
 static void older_checksums(void **state)
 {
     (void)state;
@@ -311,8 +331,9 @@ struct real {
     uint32_t number;
 };
 
-/* Decrypts, with the byte at `flip` changed; whether the page is found sound. */
-static bool real_is_sound(const struct real *real, size_t flip)
+/* Decrypts, with the byte at `flip` changed and `old` bytes of former contents from the block at
+ * `old_at` on; whether the page is found sound. */
+static bool real_with_old_is_sound(const struct real *real, size_t flip, size_t old_at, size_t old)
 {
     struct kr_mysql_info info;
     struct kr_error err = KR_ERROR_INIT;
@@ -326,14 +347,40 @@ static bool real_is_sound(const struct real *real, size_t flip)
                                               .size = K16,
                                               .room = room};
     page[flip] ^= flip < K16 - 1 ? 0x04 : 0;
+    if (old > 0)
+        assert_int_equal(RAND_bytes(page + old_at, (int)old), 1);
     assert_int_equal(kr_mysql_pages_new(opened, opened + 32, &cipher, &err), KR_OK);
     const struct kr_mysql_page job = {.src = page, .dst = page};
     bool sound = kr_mysql_page_state(page, K16) == KR_MYSQL_PAGE_COMPRESSED_ENCRYPTED &&
                  kr_mysql_pages_decrypt(cipher, &job, 1, K16) == KR_OK &&
                  kr_mysql_page_check(page, true, &place) == KR_MYSQL_PAGE_SOUND;
+    kr_mysql_page_clear_rest(page, K16);
+    assert_true(!sound || kr_is_zero(page + real->len, K16 - real->len));
     free(page);
     free(room);
     return sound;
+}
+
+static bool real_is_sound(const struct real *real, size_t flip)
+{
+    return real_with_old_is_sound(real, flip, 0, 0);
+}
+
+/* What a page had in the blocks behind its new end, when its server was killed at that moment; but
+ * no stray bytes, and none before that block. */
+static void former_contents_behind_a_compressed_page(void **state)
+{
+    (void)state;
+    const struct real real = {vector_lz4_info, vector_lz4_page, sizeof(vector_lz4_page),
+                              VECTOR_LZ4_PAGE};
+    const size_t block = (real.len + 511) / 512 * 512;
+    assert_true(real.len % 512 > 0 && block + 4096 < K16);
+    assert_true(real_with_old_is_sound(&real, K16 - 1, block, 4000));
+    assert_true(real_with_old_is_sound(&real, K16 - 1, block, K16 - block));
+    assert_false(real_with_old_is_sound(&real, K16 - 1, block, 16));
+    assert_false(real_with_old_is_sound(&real, K16 - 1, block - 8, 4000));
+    assert_false(real_with_old_is_sound(&real, K16 - 1, block + 2048, 1000));
+    assert_false(real_with_old_is_sound(&real, 100, block, 4000));
 }
 
 static void real_compressed_pages(void **state)
@@ -365,6 +412,8 @@ int main(void)
         cmocka_unit_test(older_checksums),
         cmocka_unit_test(empty_pages),
         cmocka_unit_test(real_compressed_pages),
+        cmocka_unit_test(what_compression_leaves_is_sound),
+        cmocka_unit_test(former_contents_behind_a_compressed_page),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,6 +32,9 @@ enum {
 
 enum { ALGORITHM_ZLIB = 1, ALGORITHM_LZ4 = 2 };
 
+/* Of a file system; what is left of old contents has at least so many bytes. */
+enum { BLOCK_MIN = 512, OLD_BYTES_MIN = 32 };
+
 static unsigned get2(const uint8_t *at)
 {
     return (unsigned)kr_get_number(at, 2);
@@ -113,19 +116,50 @@ static bool expand(const uint8_t *page, size_t from, uint8_t *to, size_t to_len)
     return false;
 }
 
+static bool is_version(uint8_t byte)
+{
+    return byte == 1 || byte == 2;
+}
+
+/* Bytes of the page that are in use. */
+static size_t compressed_bytes(const uint8_t *page)
+{
+    size_t used = get2(page + COMPRESSED_LEN_AT) + (size_t)KR_MYSQL_PAGE_HEAD;
+    return used < KR_MYSQL_COMPRESSED_MIN ? KR_MYSQL_COMPRESSED_MIN : used;
+}
+
+/* What is behind the bytes in use: zeros, or, of a server that was killed before it gave that room
+ * back, the rest of the page's longer contents before, from a block of the file system on. Those
+ * are encrypted or compressed: hardly a byte of them is zero. */
+static bool rest_is_unused(const uint8_t *page, size_t used, size_t size)
+{
+    size_t old = (used + BLOCK_MIN - 1) / BLOCK_MIN * BLOCK_MIN, end = size, zeros = 0;
+    if (old >= size || !kr_is_zero(page + used, old - used))
+        return kr_is_zero(page + used, size - used);
+    while (end > old && page[end - 1] == 0)
+        end--;
+    for (size_t i = old; i < end; i++)
+        zeros += page[i] == 0;
+    return end == old || (end - old >= OLD_BYTES_MIN && zeros < (end - old) / 8);
+}
+
+void kr_mysql_page_clear_rest(uint8_t *page, size_t size)
+{
+    if (get2(page + TYPE_AT) == TYPE_COMPRESSED && compressed_bytes(page) < size)
+        memset(page + compressed_bytes(page), 0, size - compressed_bytes(page));
+}
+
 /* The page as it was before it was compressed, in `room`. */
 static enum kr_mysql_page_fault decompress(const uint8_t *page,
                                            const struct kr_mysql_page_place *place)
 {
     size_t from = get2(page + COMPRESSED_LEN_AT), to = get2(page + ORIGINAL_LEN_AT);
-    size_t used = from + KR_MYSQL_PAGE_HEAD;
-    if (used < KR_MYSQL_COMPRESSED_MIN)
-        used = KR_MYSQL_COMPRESSED_MIN;
-    if (page[COMPRESSION_AT] != 1 && page[COMPRESSION_AT] != 2)
+    size_t used = compressed_bytes(page);
+    if (!is_version(page[COMPRESSION_AT]))
         return KR_MYSQL_PAGE_BAD_DATA;
     if (used > place->size || to != place->size - KR_MYSQL_PAGE_HEAD)
         return KR_MYSQL_PAGE_BAD_LENGTH;
-    if (!kr_is_zero(page + used, place->size - used))
+    if (!rest_is_unused(page, used, place->size))
         return KR_MYSQL_PAGE_NOT_ZERO;
     if (!expand(page, from, place->room + KR_MYSQL_PAGE_HEAD, to))
         return KR_MYSQL_PAGE_BAD_DATA;
@@ -137,11 +171,22 @@ static enum kr_mysql_page_fault decompress(const uint8_t *page,
 /* --- the whole page ------------------------------------------------------------------------------
  */
 
+/* A page that was compressed when the server read it, and is not any more: what said how it was
+ * compressed stays in memory, and goes to the file again, but for the type before. */
+static bool was_compressed(const uint8_t *page, size_t size)
+{
+    return is_version(page[COMPRESSION_AT]) &&
+           (page[ALGORITHM_AT] == ALGORITHM_ZLIB || page[ALGORITHM_AT] == ALGORITHM_LZ4) &&
+           get2(page + ORIGINAL_TYPE_AT) == 0 &&
+           get2(page + ORIGINAL_LEN_AT) == size - KR_MYSQL_PAGE_HEAD &&
+           compressed_bytes(page) <= size;
+}
+
 /* No checksum covers these. A page of an R-tree has a number of its own there, and pages of
  * ROW_FORMAT=COMPRESSED have anything. */
-static bool unused_are_zero(const uint8_t *page)
+static bool unused_are_zero(const uint8_t *page, size_t size)
 {
-    return get2(page + TYPE_AT) == TYPE_RTREE ||
+    return get2(page + TYPE_AT) == TYPE_RTREE || was_compressed(page, size) ||
            kr_is_zero(page + COMPRESSION_AT, SPACE_AT - COMPRESSION_AT);
 }
 
@@ -166,7 +211,8 @@ enum kr_mysql_page_fault kr_mysql_page_check(const uint8_t *page, bool was_encry
         get4(page + SPACE_AT) != place->space_id)
         return KR_MYSQL_PAGE_WRONG_NUMBER;
     bool zeros_known = was_encrypted && !place->zip && state == KR_MYSQL_PAGE_PLAIN;
-    return zeros_known && !unused_are_zero(page) ? KR_MYSQL_PAGE_NOT_ZERO : KR_MYSQL_PAGE_SOUND;
+    return zeros_known && !unused_are_zero(page, place->size) ? KR_MYSQL_PAGE_NOT_ZERO
+                                                              : KR_MYSQL_PAGE_SOUND;
 }
 
 const char *kr_mysql_page_fault_text(enum kr_mysql_page_fault fault)

@@ -9,7 +9,8 @@
  *   ... | checksum again, 4 | low half of the LSN again, 4
  *
  * With ROW_FORMAT=COMPRESSED there is no trailer. A page of COMPRESSION='zlib' or 'lz4' is its
- * first 38 bytes, of which 26..33 say how it was compressed, then the compressed rest, then zeros.
+ * first 38 bytes, of which 26..33 say how it was compressed, then the compressed rest, then zeros
+ * (or, after a kill of the server, what was there before).
  */
 #ifndef P11K_FORMATS_MYSQL_PAGE_H
 #define P11K_FORMATS_MYSQL_PAGE_H
@@ -54,6 +55,9 @@ struct kr_mysql_page_place {
  * this. Empty pages are sound. */
 enum kr_mysql_page_fault kr_mysql_page_check(const uint8_t *page, bool was_encrypted,
                                              const struct kr_mysql_page_place *place);
+
+/* Of a compressed page that is sound: what is behind its contents becomes zero. */
+void kr_mysql_page_clear_rest(uint8_t *page, size_t size);
 
 /* "checksum mismatch"; static. */
 const char *kr_mysql_page_fault_text(enum kr_mysql_page_fault fault);
