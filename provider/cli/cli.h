@@ -56,6 +56,7 @@ enum cli_option {
     OPT_BINLOG_KEY,
     OPT_TO_CONFIG,
     OPT_ALONE,
+    OPT_ANEW,
     OPT_FROM,
     OPT_FROM_PASSWORD,
     OPT_TO_PASSWORD,
@@ -65,7 +66,6 @@ enum cli_option {
     OPT_SERVER,
     OPT_PASSWORD_SOURCE,
     OPT_IOPS,
-    OPT_ANEW,
     OPT_COUNT
 };
 
