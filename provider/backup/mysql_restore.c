@@ -18,7 +18,7 @@ struct restoring {
     const struct kr_mysql_restore *restore;
     struct kr_mysql_restored *restored;
     struct kr_file_keys *bundle, *both; /* the bundle alone; the keyring where it has none */
-    struct kr_rekey_dirs dirs;
+    struct kr_mysql_datadirs *datadirs;
     pthread_mutex_t lock; /* of the rest */
     struct kr_mysql_masters *masters;
     bool innodb, binlog; /* there are such files */
@@ -120,8 +120,8 @@ static enum kr_status check_file(struct restoring *all, const char *path,
 {
     bool seals;
     if (!all->restore->dry_run)
-        KR_TRY(kr_file_rekey_recover(path, run, &all->dirs, err));
-    KR_TRY(kr_file_reseal_check(path, run, all->dirs.mysql, &seals, err));
+        KR_TRY(kr_file_rekey_recover(path, run, all->datadirs, err));
+    KR_TRY(kr_file_reseal_check(path, run, all->datadirs, &seals, err));
     return seals ? see_file(all, path, run, err) : KR_OK;
 }
 
@@ -147,7 +147,7 @@ static enum kr_status write_one(const char *path, size_t index, const struct kr_
     struct restoring *all = context;
     struct kr_mysql_restored_file *file = &all->restored->files[index];
     struct kr_error why = KR_ERROR_INIT;
-    const struct kr_reseal reseal = {.datadirs = all->dirs.mysql,
+    const struct kr_reseal reseal = {.datadirs = all->datadirs,
                                      .to = all->restore->to,
                                      .innodb_key = all->masters->innodb,
                                      .binlog_key =
@@ -212,8 +212,8 @@ static enum kr_status prepare(struct restoring *all, struct kr_error *err)
     KR_TRY(kr_file_keys_of_bundle(restore->bundle, &all->bundle, err));
     KR_TRY(kr_file_keys_of_bundle(restore->bundle, &all->both, err));
     kr_file_keys_fall_back(all->both, restore->to);
-    KR_TRY(kr_mysql_datadirs_new(restore->alone, &all->dirs.mysql, err));
-    kr_mysql_datadirs_headers_only(all->dirs.mysql, restore->to);
+    KR_TRY(kr_mysql_datadirs_new(restore->alone, &all->datadirs, err));
+    kr_mysql_datadirs_headers_only(all->datadirs, restore->to);
     return KR_OK;
 }
 
@@ -234,7 +234,7 @@ enum kr_status kr_mysql_restore(const struct kr_mysql_restore *restore,
     struct restoring all = {.restore = restore, .restored = &restored};
     pthread_mutex_init(&all.lock, NULL);
     enum kr_status status = restore_all(&all, err);
-    kr_mysql_datadirs_free(all.dirs.mysql);
+    kr_mysql_datadirs_free(all.datadirs);
     kr_file_keys_free(all.both);
     kr_file_keys_free(all.bundle);
     pthread_mutex_destroy(&all.lock);
