@@ -3,6 +3,7 @@
 #include "backup/collect.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -129,6 +130,35 @@ static enum kr_status fail_lacking(const struct kr_usage_key *key, struct kr_err
     return err->status;
 }
 
+static enum kr_status fail_file(const char *path, const struct kr_error *why, struct kr_error *err)
+{
+    *err = *why;
+    if (!strstr(err->text, path))
+        kr_error_context(err, "%s", path);
+    kr_hint(err, "p11keyring verify tells more of that file. No bundle was made");
+    return err->status;
+}
+
+/* What MySQL's files seal under a master key that stays in its token. */
+static enum kr_status add_file_keys(const struct kr_walk *walk,
+                                    const struct kr_files_options *options,
+                                    struct kr_collection *ret, bool *ret_interrupted,
+                                    struct kr_error *err)
+{
+    struct kr_backup_file *files = calloc(walk->count + 1, sizeof(*files));
+    if (!files)
+        return kr_fail_memory(err);
+    enum kr_status status =
+        kr_backup_add_file_keys(walk, options, ret->bundle, files, ret_interrupted, err);
+    for (size_t i = 0; i < walk->count && status == KR_OK; i++) {
+        ret->file_keys += files[i].result == KR_BACKUP_FILE_ADDED;
+        if (files[i].result == KR_BACKUP_FILE_FAILED)
+            status = fail_file(walk->files[i].path, &files[i].why, err);
+    }
+    free(files);
+    return status;
+}
+
 /* A key of a file of another kind of ours is no key of the backup: a copy of the keystore. */
 static enum kr_status check_needs(const struct kr_collection *collection, struct kr_error *err)
 {
@@ -156,5 +186,6 @@ enum kr_status kr_collect_files(const struct kr_walk *walk, const struct kr_file
     KR_TRY(kr_usage_end(&ret->usage, walk, options->keys, err));
     KR_TRY(check_needs(ret, err));
     KR_TRY(choose(ret, err));
+    KR_TRY(add_file_keys(walk, options, ret, ret_interrupted, err));
     return kr_bundle_settle(ret->bundle, err);
 }

@@ -20,9 +20,16 @@
 #include "provider/secrets.h"
 
 #define BINLOG_STEM "MySQLReplicationKey_"
+#define INNODB_STEM "INNODBKey-"
 #define KEY_TYPE "AES"
 
 enum { KEY_BYTES = 32, NUMBER_BYTES = 16, AUTO_CNF_MAX = 4096 };
+
+bool kr_mysql_masters_are(const char *id, const char *owner)
+{
+    return !*owner && (strncmp(id, INNODB_STEM, sizeof(INNODB_STEM) - 1) == 0 ||
+                       strncmp(id, BINLOG_STEM, sizeof(BINLOG_STEM) - 1) == 0);
+}
 
 /* --- which server ----------------------------------------------------------------------------- */
 
@@ -207,7 +214,7 @@ enum kr_status kr_mysql_masters_choose(struct kr_mysql_masters *masters, struct 
     masters->make_binlog = binlog && current == 0;
     masters->binlog_number = current ? current : masters->binlog_number + 1;
     if (innodb)
-        snprintf(masters->innodb, sizeof(masters->innodb), "INNODBKey-%s-%" PRIu32, masters->uuid,
+        snprintf(masters->innodb, sizeof(masters->innodb), INNODB_STEM "%s-%" PRIu32, masters->uuid,
                  masters->innodb_number);
     if (binlog)
         snprintf(masters->binlog, sizeof(masters->binlog), BINLOG_STEM "%s_%" PRIu32, masters->uuid,

@@ -22,6 +22,9 @@ struct kr_mysql_masters {
     uint32_t left_number; /* of a key of the keyring, by which files are sealed already */
 };
 
+/* Whether a secret is one that a server makes for itself: a master key, or which one is in use. */
+bool kr_mysql_masters_are(const char *id, const char *owner);
+
 /* The UUID of the data directory's server, or a new one; with `dir` NULL as well. KR_INTEGRITY
  * (auto.cnf has none), KR_IO.
  */

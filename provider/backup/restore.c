@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "backup/mysql_masters.h"
 #include "base/secret.h"
 #include "provider/bundled.h"
 
@@ -25,12 +26,22 @@ static enum kr_status add_record(struct kr_key_set *set, const struct kr_bundle_
     return kr_key_set_add(set, &key, err);
 }
 
-static enum kr_status make_set(const struct kr_bundle *bundle, struct kr_key_set *set,
+static bool is_wanted(const struct kr_bundle_record *record,
+                      const struct kr_restore_options *options)
+{
+    if (record->kind == KR_BUNDLE_FILE_KEY)
+        return false;
+    return !options->without_masters || record->kind != KR_BUNDLE_SECRET ||
+           !kr_mysql_masters_are(record->name, record->owner);
+}
+
+static enum kr_status make_set(const struct kr_bundle *bundle,
+                               const struct kr_restore_options *options, struct kr_key_set *set,
                                struct kr_error *err)
 {
     for (size_t i = 0; i < kr_bundle_count(bundle); i++) {
         const struct kr_bundle_record record = kr_bundle_get(bundle, i);
-        if (record.kind != KR_BUNDLE_FILE_KEY)
+        if (is_wanted(&record, options))
             KR_TRY(add_record(set, &record, err));
     }
     return kr_key_set_sort(set, err);
@@ -133,7 +144,7 @@ enum kr_status kr_restore(struct kr_keyring *keyring, const struct kr_bundle *bu
 {
     KR_KEY_SET set = {0};
     *ret = (struct kr_restore_result){0};
-    KR_TRY(make_set(bundle, &set, err));
+    KR_TRY(make_set(bundle, options, &set, err));
     KR_TRY(kr_import_survey(keyring, &set, err));
     KR_TRY(count_presence(&set, ret, err));
     if (ret->added == 0)
