@@ -232,6 +232,7 @@ static enum kr_status run_all(struct cli_files *files, struct rekeying *all, str
     KR_TRY(kr_mysql_datadirs_new(cli_flag(files->cli, OPT_ALONE), &all->shared.mysql, err));
     if (all->reseal)
         kr_mysql_datadirs_headers_only(all->shared.mysql, all->reseal->to);
+    all->shared.thorough = cli_flag(files->cli, OPT_DRY_RUN);
     all->part = all->reseal ? CHECK : CHECK_AND_WRITE;
     enum kr_status status = cli_files_run(files, rekey_one, all, err);
     const struct totals seen = add_up(all, files->walk.count);

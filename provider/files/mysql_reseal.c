@@ -63,6 +63,13 @@ static enum kr_status parse(const struct kr_file *file, struct kr_mysql_space *s
     return KR_OK;
 }
 
+enum kr_status kr_mysql_refuse_unsettled(const struct kr_file *file, struct kr_error *err)
+{
+    kr_fail(err, KR_REFUSED, "the server has not come to the end of what it did to %s", file->path);
+    kr_hint(err, "start the server with the keyring that it had, which goes on; then stop it");
+    return err->status;
+}
+
 static enum kr_status reseal_space(const struct kr_file *file, int writable,
                                    const struct kr_mysql_space *space,
                                    const struct kr_reseal *reseal, const uint8_t *opened,
@@ -92,6 +99,8 @@ enum kr_status kr_mysql_reseal_tablespace(const struct kr_file *file, int writab
     if (!opened)
         return kr_fail_secret(err);
     KR_TRY(parse(file, &space, err));
+    if (space.progress != KR_MYSQL_SETTLED)
+        return kr_mysql_refuse_unsettled(file, err);
     *ret = KR_REKEY_CURRENT;
     if (is_sealed_by(&space.info, reseal, file->path, opened))
         return KR_OK;
@@ -135,17 +144,25 @@ enum kr_status kr_mysql_reseal_redo(const struct kr_file *file, int writable,
 /* --- binary logs ---------------------------------------------------------------------------------
  */
 
+/* What was sealed is opened again. */
 static enum kr_status seal_password(const struct kr_file *file, const struct kr_reseal *reseal,
-                                    uint8_t *password, struct kr_mysql_binlog_head *head,
+                                    const uint8_t *password, struct kr_mysql_binlog_head *head,
                                     struct kr_error *err)
 {
+    KR_SECRET uint8_t *again = kr_secret_alloc(KR_MYSQL_PASSWORD_BYTES);
+    if (!again)
+        return kr_fail_secret(err);
     memset(head->master, 0, sizeof(head->master));
     memcpy(head->master, reseal->binlog_key, strlen(reseal->binlog_key));
     if (RAND_bytes(head->iv, sizeof(head->iv)) != 1)
         return kr_fail(err, KR_INTERNAL, "OpenSSL has no random numbers");
     KR_TRY(kr_file_keys_mysql(reseal->to, head->master, KR_FILE_KEY_ENCRYPT, head->iv, password,
                               KR_MYSQL_PASSWORD_BYTES, head->sealed, err));
-    return kr_mysql_unseal_password(reseal->to, file, head, password, err);
+    KR_TRY(kr_mysql_unseal_password(reseal->to, file, head, again, err));
+    if (memcmp(again, password, KR_MYSQL_PASSWORD_BYTES) != 0)
+        return kr_fail(err, KR_INTERNAL, "what %s sealed is another password when it is opened",
+                       head->master);
+    return KR_OK;
 }
 
 enum kr_status kr_mysql_reseal_binlog(const struct kr_file *file, int writable,

@@ -7,6 +7,7 @@
 #include "files/kinds.h"
 #include "files/mysql_keys.h"
 #include "files/mysql_pages.h"
+#include "files/mysql_reseal.h"
 #include "files/rekey_run.h"
 #include "formats/mysql_page.h"
 
@@ -208,8 +209,7 @@ static enum kr_status rekey(struct kr_file *file, const struct kr_file_report *r
     uint8_t *fresh = secrets + KR_MYSQL_SEALED_BYTES;
     KR_TRY(parse(file, &space, err));
     if (space.unfinished || space.progress != KR_MYSQL_SETTLED)
-        return kr_fail(err, KR_REFUSED, "the server has not come to the end of what it did to %s",
-                       file->path);
+        return kr_mysql_refuse_unsettled(file, err);
     if (missing_pages(file, &space) > 0)
         return kr_fail(err, KR_INTEGRITY, "%s is cut off", file->path);
     KR_TRY(open_key(file, &space, secrets, &key, err));

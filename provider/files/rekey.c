@@ -63,6 +63,13 @@ static enum kr_status claim(const struct kr_file *file, const struct kr_rekeying
     return kr_journal_lock(file, ret_locked, err);
 }
 
+/* All of the work but what it writes. */
+static enum kr_status rehearse(const struct kr_file *file, struct kr_error *err)
+{
+    KR_TRY(kr_replacement_check(file->path, file->size, err));
+    return kr_file_require_verified(file, err);
+}
+
 static enum kr_status rekey(struct kr_file *file, struct kr_file_report *report,
                             const struct kr_rekeying *all, bool dry_run, enum kr_rekey_result *ret,
                             struct kr_error *err)
@@ -82,7 +89,9 @@ static enum kr_status rekey(struct kr_file *file, struct kr_file_report *report,
         return KR_OK;
     KR_TRY(ops->rekey(file, report, all->run, -1, &current, err));
     *ret = current ? KR_REKEY_CURRENT : KR_REKEY_DONE;
-    return current || dry_run ? KR_OK : replace(file, ops, report, all->run, err);
+    if (current || (dry_run && !all->thorough))
+        return KR_OK;
+    return dry_run ? rehearse(file, err) : replace(file, ops, report, all->run, err);
 }
 
 enum kr_status kr_file_rekey(const char *path, const struct kr_file_run *run,

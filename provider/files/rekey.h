@@ -16,6 +16,7 @@ struct kr_rekeying {
     struct kr_datadirs *mariadb;
     struct kr_mysql_datadirs *mysql;
     struct kr_rekey_run *run;
+    bool thorough; /* a dry run decrypts and checks every page, and looks for room */
 };
 
 enum kr_rekey_result {
@@ -24,8 +25,9 @@ enum kr_rekey_result {
     KR_REKEY_LEFT     /* not encrypted, or no tablespace */
 };
 
-/* With `dry_run` everything is checked that can be before the work. KR_REFUSED (in use, not shut
- * down, a kind that cannot be), KR_INTEGRITY (damaged), KR_NOT_FOUND (no key), KR_IO. */
+/* With `dry_run` nothing is written: what can be told at once is checked, or all. KR_REFUSED (in
+ * use, not shut down, a kind that cannot be), KR_INTEGRITY (damaged), KR_NOT_FOUND (no key), KR_IO.
+ */
 KR_MUST_USE enum kr_status kr_file_rekey(const char *path, const struct kr_file_run *run,
                                          const struct kr_rekeying *all, bool dry_run,
                                          enum kr_rekey_result *ret, struct kr_error *err);

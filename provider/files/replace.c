@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -46,6 +47,24 @@ static enum kr_status make(const struct stat *like, struct kr_replacement *repla
                  fchmod(replacement->fd, like->st_mode & 0777) != 0))
         return fail("set owner and mode of", replacement->beside, err);
     return KR_OK;
+}
+
+enum kr_status kr_replacement_check(const char *path, uint64_t bytes, struct kr_error *err)
+{
+    struct statvfs fs;
+    char *copy = strdup(path);
+    if (!copy)
+        return kr_fail_memory(err);
+    const char *folder = dirname(copy);
+    enum kr_status status = KR_OK;
+    if (faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) != 0 || statvfs(folder, &fs) != 0)
+        status = fail("write to", folder, err);
+    else if ((uint64_t)fs.f_bavail * fs.f_frsize < bytes)
+        status =
+            kr_fail(err, KR_IO, "%s needs %llu bytes of room beside it, and there are %llu", path,
+                    (unsigned long long)bytes, (unsigned long long)fs.f_bavail * fs.f_frsize);
+    free(copy);
+    return status;
 }
 
 enum kr_status kr_replacement_open(const char *path, const struct stat *like,

@@ -7,6 +7,7 @@
 #define P11K_FILES_REPLACE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/stat.h>
 
 #include "base/status.h"
@@ -19,6 +20,10 @@ struct kr_replacement {
 
 /* Whether this is the name of one that a killed run may have left. */
 bool kr_replacement_is_name(const char *path);
+
+/* Whether the folder may be written to, and has room for so many bytes. KR_IO. */
+KR_MUST_USE enum kr_status kr_replacement_check(const char *path, uint64_t bytes,
+                                                struct kr_error *err);
 
 /* What an earlier, killed run left beside the file is removed. `like` is what the file is now;
  * NULL: there is none, and the new one is open to its owner alone. `path` is borrowed. KR_IO. */

@@ -16,6 +16,9 @@
 
 #define INNODB_KEY "INNODBKey-"
 
+/* For a journal of what is there and what is to be. */
+enum { JOURNAL_ROOM = 3 * KR_JOURNAL_BYTES_MAX };
+
 bool kr_reseal_parse_innodb(const char *name, char ret_uuid[37], uint32_t *ret_number)
 {
     const size_t start = sizeof(INNODB_KEY) - 1, number_at = start + KR_MYSQL_UUID_CHARS + 1;
@@ -63,21 +66,6 @@ static enum kr_status refuse_linked(const struct kr_file *file, struct kr_error 
     return err->status;
 }
 
-/* Before anything is written. Of a redo log that was used again and again not all can be checked.
- */
-static enum kr_status refuse_unverified(const struct kr_file *file, struct kr_error *err)
-{
-    KR_FILE_VERIFIED verified;
-    kr_file_verify(file->path, file->run, &verified);
-    bool damaged = verified.verdict == KR_VERDICT_DAMAGED;
-    if (verified.verdict == KR_VERDICT_OK || (file->kind == KR_FILE_MYSQL_REDO && !damaged))
-        return KR_OK;
-    kr_fail(err, damaged ? KR_INTEGRITY : KR_REFUSED, "%s is %s: %s", file->path,
-            damaged ? "damaged" : "not verified", verified.why);
-    kr_hint(err, "p11keyring verify lists what is damaged; restore it from a backup");
-    return err->status;
-}
-
 /* A file is locked before it is read: what its head says stays true. */
 static enum kr_status claim(const struct kr_file *seen, struct kr_mysql_datadirs *datadirs,
                             int *ret_locked, struct kr_file *ret, struct kr_error *err)
@@ -119,7 +107,10 @@ enum kr_status kr_file_reseal(const char *path, const struct kr_file_run *run,
         return KR_OK;
     KR_TRY(claim(&seen, reseal->datadirs, &writable, &file, err));
     KR_TRY(function(&file, writable, reseal, ret, err));
-    return *ret == KR_REKEY_DONE && reseal->dry_run ? refuse_unverified(&file, err) : KR_OK;
+    if (*ret != KR_REKEY_DONE || !reseal->dry_run)
+        return KR_OK;
+    KR_TRY(kr_replacement_check(path, JOURNAL_ROOM, err));
+    return kr_file_require_verified(&file, err);
 }
 
 enum kr_status kr_file_reseal_check(const char *path, const struct kr_file_run *run,
@@ -135,5 +126,5 @@ enum kr_status kr_file_reseal_check(const char *path, const struct kr_file_run *
     if (!function)
         return KR_OK;
     KR_TRY(claim(&seen, datadirs, &locked, &file, err));
-    return refuse_unverified(&file, err);
+    return kr_file_require_verified(&file, err);
 }

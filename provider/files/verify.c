@@ -76,6 +76,8 @@ static enum kr_status verify(struct kr_file *file, struct kr_file_verified *ret,
     else if (file->kind == KR_FILE_UNKNOWN || file->kind == KR_FILE_EMPTY)
         judge(ret, KR_VERDICT_NO_KIND, "%s",
               file->size == 0 ? "it is empty" : "no file of a kind that is known");
+    else if (kr_file_kind_is_bare(file->kind))
+        judge(ret, KR_VERDICT_BARE, "in the clear, and nothing in it to check it by");
     else
         judge(ret, KR_VERDICT_SKIPPED, "a file of this kind cannot be verified");
     return KR_OK;
@@ -94,4 +96,17 @@ void kr_file_verify(const char *path, const struct kr_file_run *run, struct kr_f
         return;
     judge(ret, KR_VERDICT_SKIPPED, "%s", why.text);
     snprintf(ret->hint, sizeof(ret->hint), "%s", why.hint);
+}
+
+enum kr_status kr_file_require_verified(const struct kr_file *file, struct kr_error *err)
+{
+    KR_FILE_VERIFIED verified;
+    kr_file_verify(file->path, file->run, &verified);
+    bool damaged = verified.verdict == KR_VERDICT_DAMAGED;
+    if (verified.verdict == KR_VERDICT_OK || (file->kind == KR_FILE_MYSQL_REDO && !damaged))
+        return KR_OK;
+    kr_fail(err, damaged ? KR_INTEGRITY : KR_REFUSED, "%s is %s: %s", file->path,
+            damaged ? "damaged" : "not verified", verified.why);
+    kr_hint(err, "p11keyring verify lists what is damaged; restore it from a backup");
+    return err->status;
 }

@@ -86,6 +86,21 @@ a_dry_run_changes_nothing() {
     equal "$(<"$WORK/before")" "$(digests)" "files after a dry run"
 }
 
+# It finds what the work would come upon: a damaged page, a folder that it may not write to.
+a_dry_run_finds_what_stops_the_work() {
+    local file=$WORK/r/data/t/one.ibd
+    cp -p "$file" "$WORK/r/one"
+    printf '\x5a\x5a' | dd of="$file" bs=1 seek=$((3 * 16384 + 3000)) conv=notrunc status=none
+    fails_with 6 tool rekey --dry-run "$WORK/r/data" >"$WORK/out" 2>&1
+    contains "$WORK/out" "one.ibd is damaged: 1 of"
+    cp -p "$WORK/r/one" "$file"
+    chmod 555 "$WORK/r/data/t"
+    fails_with 1 tool rekey --dry-run "$WORK/r/data" >"$WORK/out" 2>&1
+    contains "$WORK/out" "cannot write to $WORK/r/data/t"
+    chmod 750 "$WORK/r/data/t"
+    tool rekey --dry-run "$WORK/r/data" >/dev/null
+}
+
 # The tool is stopped while it has the directory, for as long as a server tries to start there.
 no_server_starts_meanwhile() {
     local tool inode tries
@@ -402,6 +417,7 @@ for KIND in $KINDS; do
     check "$KIND: refused after a kill -9 of the server" refused_after_a_kill
     check "$KIND: refused after other ends that were not clean" other_ends_are_refused
     check "$KIND: a dry run changes nothing" a_dry_run_changes_nothing
+    check "$KIND: a dry run finds what would stop the work" a_dry_run_finds_what_stops_the_work
     check "$KIND: no server starts meanwhile" no_server_starts_meanwhile
     check "$KIND: every tablespace gets a new key" new_keys_for_all_tablespaces
     check "$KIND: a killed run goes on with what is left" a_killed_run_is_gone_on_with
