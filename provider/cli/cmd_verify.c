@@ -12,6 +12,7 @@ static const char *const verdict_names[] = {
     [KR_VERDICT_DAMAGED] = "damaged",
     [KR_VERDICT_SKIPPED] = "not verified",
     [KR_VERDICT_NO_KIND] = "unknown",
+    [KR_VERDICT_BARE] = "nothing to verify",
 };
 
 /* What is kept of each file. */
@@ -68,7 +69,7 @@ static enum kr_status verify_one(const char *path, size_t index, const struct kr
 /* --- all files -------------------------------------------------------------------------------- */
 
 struct totals {
-    uint64_t files[4]; /* by verdict */
+    uint64_t files[KR_VERDICTS];
     uint64_t checked, empty, damaged;
     enum kr_status status; /* the first failure that kept files from being verified */
 };
@@ -96,12 +97,13 @@ static json_t *result_of(const struct verified *all, size_t count, const struct 
     for (size_t i = 0; i < count; i++)
         if (all[i].row)
             json_array_append_new(rows, all[i].row);
-    return json_pack("{s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:o}", "counts", "files",
+    return json_pack("{s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:o}", "counts", "files",
                      (json_int_t)json_array_size(rows), "ok",
                      (json_int_t)totals->files[KR_VERDICT_OK], "damaged",
                      (json_int_t)totals->files[KR_VERDICT_DAMAGED], "not_verified",
                      (json_int_t)totals->files[KR_VERDICT_SKIPPED], "unknown",
-                     (json_int_t)totals->files[KR_VERDICT_NO_KIND], "units_checked",
+                     (json_int_t)totals->files[KR_VERDICT_NO_KIND], "nothing_to_verify",
+                     (json_int_t)totals->files[KR_VERDICT_BARE], "units_checked",
                      (json_int_t)totals->checked, "units_empty", (json_int_t)totals->empty,
                      "units_damaged", (json_int_t)totals->damaged, "files", rows);
 }
@@ -155,7 +157,9 @@ static void print_damages(const json_t *row)
 static void print_row(const struct cli *cli, const json_t *row)
 {
     const char *verdict = text(row, "verdict");
-    bool quiet = strcmp(verdict, "ok") == 0 || strcmp(verdict, "unknown") == 0;
+    bool quiet = strcmp(verdict, verdict_names[KR_VERDICT_OK]) == 0 ||
+                 strcmp(verdict, verdict_names[KR_VERDICT_NO_KIND]) == 0 ||
+                 strcmp(verdict, verdict_names[KR_VERDICT_BARE]) == 0;
 
     if (quiet && !cli_flag(cli, OPT_VERBOSE))
         return;
@@ -191,9 +195,12 @@ static void print_text(const struct cli *cli, const json_t *result)
     json_t *row;
     size_t i;
 
-    printf("%lld files: %lld ok, %lld damaged, %lld not verified, %lld of no known kind\n",
+    printf("%lld files: %lld ok, %lld damaged, %lld not verified, %lld of no known kind",
            number(counts, "files"), number(counts, "ok"), number(counts, "damaged"),
            number(counts, "not_verified"), number(counts, "unknown"));
+    if (number(counts, "nothing_to_verify") > 0)
+        printf(", %lld with nothing to verify", number(counts, "nothing_to_verify"));
+    putchar('\n');
     printf("pages, blocks and events: %lld right, %lld empty, %lld damaged\n\n",
            number(counts, "units_checked"), number(counts, "units_empty"),
            number(counts, "units_damaged"));

@@ -21,6 +21,8 @@ static const struct kr_file_kind_ops *const table[] = {
     &kr_aria_index_ops,
     &kr_aria_log_ops,
     &kr_aria_control_ops,
+    &kr_table_definition_ops,
+    &kr_database_options_ops,
 };
 
 const struct kr_file_kind_ops *kr_file_ops(enum kr_file_kind kind)

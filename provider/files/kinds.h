@@ -48,7 +48,7 @@ extern const struct kr_file_kind_ops kr_keystore_ops;
 
 /* With little to tell: provider/files/plain_kinds.c. */
 extern const struct kr_file_kind_ops kr_key_list_ops, kr_key_list_encrypted_ops,
-    kr_mysql_doublewrite_ops;
+    kr_mysql_doublewrite_ops, kr_table_definition_ops, kr_database_options_ops;
 
 /* MariaDB's: provider/files/mariadb_*.c, aria.c */
 extern const struct kr_file_kind_ops kr_mariadb_tablespace_ops, kr_mariadb_binlog_ops,

@@ -109,8 +109,9 @@ static enum kr_status inspect(struct kr_file *file, struct kr_file_report *repor
                                      .work = count_blocks,
                                      .context = &report->units};
     report->page_size = BLOCK;
-    snprintf(report->format, sizeof(report->format), "format %u, %s, from LSN %llu", redo.format,
-             redo.creator, (unsigned long long)redo.start_lsn);
+    snprintf(report->format, sizeof(report->format), "format %u%s, %s, from LSN %llu", redo.format,
+             redo.numbered ? "" : " (before MySQL 8.0.30)", redo.creator,
+             (unsigned long long)redo.start_lsn);
     KR_TRY(kr_stream_run(&stream, err));
     kr_file_report_judge(report);
     return report_key(file, &redo, report, err);

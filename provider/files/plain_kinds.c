@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* Kinds with little to tell: key files of file_key_management that keys are imported from, and
- * MySQL's doublewrite files. */
+/* Kinds with little to tell: key files of file_key_management that keys are imported from, MySQL's
+ * doublewrite files, and what holds no pages. */
 #include "files/kinds.h"
 
 #include "formats/key_list.h"
@@ -71,4 +71,25 @@ static enum kr_status inspect_doublewrite(struct kr_file *file, struct kr_file_r
 const struct kr_file_kind_ops kr_mysql_doublewrite_ops = {
     .kind = KR_FILE_MYSQL_DOUBLEWRITE,
     .inspect = inspect_doublewrite,
+};
+
+/* --- without pages ---------------------------------------------------------------------------- */
+
+static enum kr_status inspect_bare(struct kr_file *file, struct kr_file_report *report,
+                                   struct kr_error *err)
+{
+    (void)file;
+    (void)err;
+    report->encrypted = KR_ENCRYPTED_NO;
+    return KR_OK;
+}
+
+const struct kr_file_kind_ops kr_table_definition_ops = {
+    .kind = KR_FILE_TABLE_DEFINITION,
+    .inspect = inspect_bare,
+};
+
+const struct kr_file_kind_ops kr_database_options_ops = {
+    .kind = KR_FILE_DATABASE_OPTIONS,
+    .inspect = inspect_bare,
 };

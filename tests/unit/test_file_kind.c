@@ -65,6 +65,18 @@ static void servers_of_tablespaces_are_told_apart(void **state)
     assert_int_equal(kind_of(page, 512, "#ib_16384_0.dblwr"), KR_FILE_MYSQL_DOUBLEWRITE);
 }
 
+static void definitions_are_told(void **state)
+{
+    (void)state;
+    assert_int_equal(kind_of("\xfe\x01\x0a\x0c", 4, "t.frm"), KR_FILE_TABLE_DEFINITION);
+    assert_int_equal(kind_of("TYPE=VIEW\n", 10, "v.frm"), KR_FILE_TABLE_DEFINITION);
+    assert_int_equal(kind_of("something", 9, "v.frm"), KR_FILE_UNKNOWN);
+    assert_int_equal(kind_of("\xfe\x01\x0a\x0c", 4, "t.x"), KR_FILE_UNKNOWN);
+    assert_int_equal(kind_of("default-character-set=", 22, "db.opt"), KR_FILE_DATABASE_OPTIONS);
+    assert_true(kr_file_kind_is_bare(KR_FILE_TABLE_DEFINITION));
+    assert_false(kr_file_kind_is_bare(KR_FILE_UNKNOWN));
+}
+
 static void logs_are_told(void **state)
 {
     (void)state;
@@ -175,6 +187,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ours_and_key_files_are_told),
         cmocka_unit_test(servers_of_tablespaces_are_told_apart),
+        cmocka_unit_test(definitions_are_told),
         cmocka_unit_test(logs_are_told),
         cmocka_unit_test(short_files_are_safe),
         cmocka_unit_test(every_kind_has_its_names),

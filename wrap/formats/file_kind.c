@@ -231,6 +231,25 @@ static bool is_aria_control(const struct head *head)
     return has_text(head, 0, "\xfe\xfe\x0c") || strcmp(head->name, "aria_log_control") == 0;
 }
 
+/* --- of no engine -------------------------------------------------------------------------------
+ */
+
+static bool is_table_definition(const struct head *head)
+{
+    return name_ends(head, ".frm") &&
+           (has_text(head, 0, "\xfe\x01") || has_text(head, 0, "TYPE=VIEW"));
+}
+
+static bool is_database_options(const struct head *head)
+{
+    return strcmp(head->name, "db.opt") == 0 && has_text(head, 0, "default-c");
+}
+
+bool kr_file_kind_is_bare(enum kr_file_kind kind)
+{
+    return kind == KR_FILE_TABLE_DEFINITION || kind == KR_FILE_DATABASE_OPTIONS;
+}
+
 /* --- the table -------------------------------------------------------------------------------- */
 
 #define OURS "p11keyring"
@@ -267,6 +286,10 @@ static const struct {
     [KR_FILE_ARIA_INDEX] = {"aria-index", "Aria index", MARIADB, is_aria_index},
     [KR_FILE_ARIA_LOG] = {"aria-log", "Aria log", MARIADB, is_aria_log},
     [KR_FILE_ARIA_CONTROL] = {"aria-control", "Aria control file", MARIADB, is_aria_control},
+    [KR_FILE_TABLE_DEFINITION] = {"table-definition", "table definition", MARIADB,
+                                  is_table_definition},
+    [KR_FILE_DATABASE_OPTIONS] = {"database-options", "database options", MARIADB,
+                                  is_database_options},
 };
 
 enum kr_file_kind kr_file_kind_of(const uint8_t *head, size_t len, uint64_t size, const char *name)

@@ -25,14 +25,19 @@ enum kr_file_kind {
     KR_FILE_MYSQL_BINLOG_ENCRYPTED,
     KR_FILE_MYSQL_TRANSFER, /* .cfp */
     KR_FILE_MARIADB_TABLESPACE,
-    KR_FILE_MARIADB_REDO,   /* ib_logfile0 */
-    KR_FILE_MARIADB_BINLOG, /* in the clear or with a Start_encryption event */
-    KR_FILE_ARIA_DATA,      /* .MAD */
-    KR_FILE_ARIA_INDEX,     /* .MAI */
-    KR_FILE_ARIA_LOG,       /* aria_log.00000001 */
-    KR_FILE_ARIA_CONTROL,   /* aria_log_control */
+    KR_FILE_MARIADB_REDO,     /* ib_logfile0 */
+    KR_FILE_MARIADB_BINLOG,   /* in the clear or with a Start_encryption event */
+    KR_FILE_ARIA_DATA,        /* .MAD */
+    KR_FILE_ARIA_INDEX,       /* .MAI */
+    KR_FILE_ARIA_LOG,         /* aria_log.00000001 */
+    KR_FILE_ARIA_CONTROL,     /* aria_log_control */
+    KR_FILE_TABLE_DEFINITION, /* .frm: of a table or a view, in the clear */
+    KR_FILE_DATABASE_OPTIONS, /* db.opt, in the clear */
     KR_FILE_KINDS
 };
+
+/* Whether files of this kind hold nothing that is ever encrypted or carries a checksum. */
+bool kr_file_kind_is_bare(enum kr_file_kind kind);
 
 /* As many of a file's first bytes as kr_file_kind_of() looks at. */
 enum { KR_FILE_HEAD_BYTES = 65536 };
