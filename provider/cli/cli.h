@@ -343,6 +343,7 @@ enum kr_status cli_run_decrypt(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_mariadb_status(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_mariadb_encrypt(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_mariadb_decrypt(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_mariadb_rotate(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_rekey(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_usage(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_verify(struct cli *cli, struct kr_error *err);

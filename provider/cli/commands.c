@@ -162,6 +162,8 @@ const struct cli_command cli_commands[] = {
      0, 0, cli_run_mariadb_encrypt},
     {"mariadb", "decrypt", NULL, "decrypt it, so that the plugin can be removed", SERVER_WORK, 0, 0,
      cli_run_mariadb_decrypt},
+    {"mariadb", "rotate", "[ID]...", "rotate its data keys, and wait for every tablespace",
+     SERVER_WORK | CLI_BIT(OPT_CIPHER), 0, CLI_MANY, cli_run_mariadb_rotate},
     {"status", NULL, NULL, "show keystore, token and keys", 0, 0, 0, cli_run_status},
     {"benchmark", NULL, "[token] [pages] [bulk]", "measure token, page ciphers and file work here",
      CLI_BIT(OPT_TOKEN) | CLI_BIT(OPT_SECONDS) | CLI_BIT(OPT_SESSIONS) | CLI_BIT(OPT_THREADS) |

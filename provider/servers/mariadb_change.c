@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 
-/* Options of tables are read anew when the server has rested for some looks. */
+/* The whole state is read anew when the server has rested for some looks, and at the end. */
 enum { LOOK_MS = 500, RESTS = 4, STUCK_MS = 60000 };
 
 /* --- the goal --------------------------------------------------------------------------------- */
@@ -38,19 +38,6 @@ enum kr_status kr_mariadb_set_goal(struct kr_server_conn *conn,
     if (settings->encrypt_tmp_disk_tables != encrypt)
         KR_TRY(kr_server_run(conn, err, "SET GLOBAL encrypt_tmp_disk_tables = %s", wanted));
     return KR_OK;
-}
-
-enum kr_status kr_mariadb_run_time_settings(struct kr_server_conn *conn,
-                                            char ret[KR_MARIADB_RUN_TIME_TEXT],
-                                            struct kr_error *err)
-{
-    return kr_server_value(conn,
-                           "SELECT LOWER(GROUP_CONCAT(variable_name ORDER BY variable_name "
-                           "SEPARATOR ', ')) FROM information_schema.system_variables WHERE "
-                           "global_value_origin = 'SQL' AND variable_name IN "
-                           "('innodb_encrypt_tables', 'aria_encrypt_tables', "
-                           "'encrypt_tmp_disk_tables')",
-                           ret, KR_MARIADB_RUN_TIME_TEXT, err);
 }
 
 /* --- what is behind --------------------------------------------------------------------------- */
@@ -124,9 +111,11 @@ enum kr_status kr_mariadb_wait(struct kr_server_conn *conn, struct kr_mariadb_st
     unsigned rests = 0;
 
     for (;;) {
-        KR_TRY(kr_mariadb_read_spaces(conn, rests > RESTS, state, err));
+        bool whole = rests > RESTS;
+        KR_TRY(whole ? kr_mariadb_read_state(conn, state, err)
+                     : kr_mariadb_read_progress(conn, state, err));
         const struct look look = look_at(state, wait);
-        if (look.spaces == 0)
+        if (look.spaces == 0 && whole)
             break;
         if (look.pages > waited.pages)
             waited.pages = look.pages;
@@ -137,9 +126,12 @@ enum kr_status kr_mariadb_wait(struct kr_server_conn *conn, struct kr_mariadb_st
         waited.stuck = kr_now_ms() - since > STUCK_MS;
         if (waited.interrupted || waited.stuck)
             break;
-        rests = look.moving || rests > RESTS ? 0 : rests + 1;
+        rests = look.moving || whole ? 0 : rests + 1;
         before = look;
-        rest();
+        if (look.spaces > 0)
+            rest();
+        else
+            rests = RESTS + 1; /* what was made in the meantime */
     }
     *ret = waited;
     return KR_OK;

@@ -18,13 +18,6 @@ KR_MUST_USE enum kr_status kr_mariadb_set_goal(struct kr_server_conn *conn,
                                                const struct kr_mariadb_settings *settings,
                                                enum kr_state_goal goal, struct kr_error *err);
 
-/* Variables that differ from what the option file said when the server started, as
- * "innodb_encrypt_tables, aria_encrypt_tables"; "" for none. */
-enum { KR_MARIADB_RUN_TIME_TEXT = 128 };
-KR_MUST_USE enum kr_status kr_mariadb_run_time_settings(struct kr_server_conn *conn,
-                                                        char ret[KR_MARIADB_RUN_TIME_TEXT],
-                                                        struct kr_error *err);
-
 /* What is waited for. */
 struct kr_mariadb_wait {
     bool (*behind)(const struct kr_mariadb_space *space, const void *subject);

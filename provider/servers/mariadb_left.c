@@ -175,13 +175,37 @@ static enum kr_status find_other_engines(struct search *search, struct kr_error 
 
 /* --- logs and settings ------------------------------------------------------------------------ */
 
+struct setting {
+    bool on, applies, at_run_time;
+    const char *variable, *what;
+};
+
+/* A statement's effect ends with the server: the background threads would then go back. */
+static enum kr_status judge_setting(struct search *search, const struct setting *setting,
+                                    struct kr_error *err)
+{
+    const char *wanted = search->encrypt ? "ON" : "OFF";
+    bool right = setting->on == search->encrypt;
+    char what[192], statement[128], option[128];
+
+    if (right && !strstr(search->state->settings.run_time, setting->variable))
+        return KR_OK;
+    if (right)
+        snprintf(what, sizeof what, "%s: %s is %s until the next restart", setting->what,
+                 setting->variable, wanted);
+    else
+        snprintf(what, sizeof what, "%s: %s", setting->what,
+                 search->encrypt ? "in the clear" : "encrypted");
+    snprintf(statement, sizeof statement, "SET GLOBAL %s = %s", setting->variable, wanted);
+    snprintf(option, sizeof option, "%s = %s", setting->variable, wanted);
+    return add(search->state, "setting", what, setting->at_run_time && !right ? statement : NULL,
+               option, err);
+}
+
 static enum kr_status find_settings(struct search *search, struct kr_error *err)
 {
     const struct kr_mariadb_settings *s = &search->state->settings;
-    const struct {
-        bool on, applies, at_run_time;
-        const char *variable, *what;
-    } settings[] = {
+    const struct setting settings[] = {
         {s->encrypt_log, true, false, "innodb_encrypt_log", "the redo log"},
         {s->encrypt_temporary_tables, true, false, "innodb_encrypt_temporary_tables",
          "the temporary tablespace"},
@@ -194,19 +218,9 @@ static enum kr_status find_settings(struct search *search, struct kr_error *err)
         {s->encrypt_tmp_disk_tables, true, true, "encrypt_tmp_disk_tables",
          "temporary tables on disk"},
     };
-    const char *wanted = search->encrypt ? "ON" : "OFF";
-    char what[128], statement[128], option[128];
-
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
-        if (!settings[i].applies || settings[i].on == search->encrypt)
-            continue;
-        snprintf(what, sizeof what, "%s: %s", settings[i].what,
-                 search->encrypt ? "in the clear" : "encrypted");
-        snprintf(statement, sizeof statement, "SET GLOBAL %s = %s", settings[i].variable, wanted);
-        snprintf(option, sizeof option, "%s = %s", settings[i].variable, wanted);
-        KR_TRY(add(search->state, "setting", what, settings[i].at_run_time ? statement : NULL,
-                   option, err));
-    }
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        if (settings[i].applies)
+            KR_TRY(judge_setting(search, &settings[i], err));
     return KR_OK;
 }
 
@@ -321,7 +335,7 @@ static void free_left(struct kr_mariadb_state *state)
 
 void kr_mariadb_state_free(struct kr_mariadb_state *state)
 {
-    kr_mariadb_spaces_free(state->spaces, state->space_count);
+    kr_mariadb_spaces_free(state);
     free_left(state);
 }
 

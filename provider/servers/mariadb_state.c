@@ -79,24 +79,23 @@ enum kr_status kr_mariadb_read_settings(struct kr_server_conn *conn,
                            "SELECT plugin_name, plugin_version FROM information_schema.plugins "
                            "WHERE plugin_type = 'ENCRYPTION' AND plugin_status = 'ACTIVE'",
                            take_plugin, &settings, err));
+    KR_TRY(kr_server_value(conn,
+                           "SELECT LOWER(GROUP_CONCAT(variable_name)) FROM "
+                           "information_schema.system_variables WHERE global_value_origin = 'SQL' "
+                           "AND variable_name IN ('innodb_encrypt_tables', 'aria_encrypt_tables', "
+                           "'encrypt_tmp_disk_tables')",
+                           settings.run_time, sizeof settings.run_time, err));
     *ret = settings;
     return KR_OK;
 }
 
 /* --- tablespaces ------------------------------------------------------------------------------ */
 
-/* Rows come by number. */
-struct reading {
-    struct kr_mariadb_space *spaces;
-    size_t count, room;
-    const struct kr_mariadb_state *before; /* whose options are taken over */
-};
+enum { ROOM_STEP = 64 };
 
-void kr_mariadb_spaces_free(struct kr_mariadb_space *spaces, size_t count)
+static uint64_t number(const char *text)
 {
-    for (size_t i = 0; i < count; i++)
-        free(spaces[i].name);
-    free(spaces);
+    return text ? strtoull(text, NULL, 10) : 0;
 }
 
 static int by_number(const void *a, const void *b)
@@ -106,72 +105,60 @@ static int by_number(const void *a, const void *b)
     return left->space < right->space ? -1 : left->space > right->space;
 }
 
-static struct kr_mariadb_space *find_space(struct kr_mariadb_space *spaces, size_t count,
-                                           uint32_t number)
+static struct kr_mariadb_space *find_space(struct kr_mariadb_state *state, const char *text)
 {
-    const struct kr_mariadb_space wanted = {.space = number};
+    const struct kr_mariadb_space wanted = {.space = (uint32_t)number(text)};
 
-    return count ? bsearch(&wanted, spaces, count, sizeof *spaces, by_number) : NULL;
+    return state->space_count ? bsearch(&wanted, state->spaces, state->space_count,
+                                        sizeof *state->spaces, by_number)
+                              : NULL;
 }
 
-static uint64_t number(const char *text)
-{
-    return text ? strtoull(text, NULL, 10) : 0;
-}
-
+/* Rows come by number: space, name, pages. */
 static enum kr_status take_space(const char *const *columns, void *context, struct kr_error *err)
 {
-    struct reading *reading = context;
-    struct kr_mariadb_space *grown = reading->spaces;
+    struct kr_mariadb_state *state = context;
 
-    if (reading->count == reading->room) {
-        reading->room = reading->room ? 2 * reading->room : 64;
-        grown = realloc(grown, reading->room * sizeof *grown);
+    if (state->space_count % ROOM_STEP == 0) {
+        struct kr_mariadb_space *grown =
+            realloc(state->spaces, (state->space_count + ROOM_STEP) * sizeof *grown);
         if (!grown)
             return kr_fail_memory(err);
-        reading->spaces = grown;
+        state->spaces = grown;
     }
-    struct kr_mariadb_space space = {
+    const struct kr_mariadb_space space = {
         .space = (uint32_t)number(columns[0]),
         .name = strdup(columns[1] ? columns[1] : ""),
-        .encrypted = number(columns[2]) != 0,
-        .min_version = (uint32_t)number(columns[3]),
-        .latest_version = (uint32_t)number(columns[4]),
-        .page = number(columns[5]),
-        .pages = number(columns[6]),
-        .key_id = (uint32_t)number(columns[7]),
-        .moving = number(columns[8]) != 0,
+        .pages = number(columns[2]),
     };
     if (!space.name)
         return kr_fail_memory(err);
-    const struct kr_mariadb_space *before =
-        find_space(reading->before->spaces, reading->before->space_count, space.space);
-    if (before) {
-        space.option = before->option;
-        if (space.pages == 0)
-            space.pages = before->pages;
-    }
-    reading->spaces[reading->count++] = space;
+    state->spaces[state->space_count++] = space;
     return KR_OK;
 }
 
-static enum kr_status take_size(const char *const *columns, void *context, struct kr_error *err)
+/* space, scheme, min and latest version, page, pages, key, moving */
+static enum kr_status take_progress(const char *const *columns, void *context, struct kr_error *err)
 {
-    struct kr_mariadb_state *state = context;
-    struct kr_mariadb_space *space =
-        find_space(state->spaces, state->space_count, (uint32_t)number(columns[0]));
+    struct kr_mariadb_space *space = find_space(context, columns[0]);
 
     (void)err;
-    if (space)
-        space->pages = number(columns[1]);
+    if (!space)
+        return KR_OK;
+    space->encrypted = number(columns[1]) != 0;
+    space->min_version = (uint32_t)number(columns[2]);
+    space->latest_version = (uint32_t)number(columns[3]);
+    space->page = number(columns[4]);
+    if (columns[5])
+        space->pages = number(columns[5]);
+    space->key_id = (uint32_t)number(columns[6]);
+    space->moving = number(columns[7]) != 0;
     return KR_OK;
 }
 
 static enum kr_status take_option(const char *const *columns, void *context, struct kr_error *err)
 {
-    struct kr_mariadb_state *state = context;
-    struct kr_mariadb_space *space =
-        find_space(state->spaces, state->space_count, (uint32_t)number(columns[0]));
+    struct kr_mariadb_space *space = find_space(context, columns[0]);
 
     (void)err;
     if (space)
@@ -186,12 +173,10 @@ static enum kr_status take_option(const char *const *columns, void *context, str
 static enum kr_status read_options(struct kr_server_conn *conn, struct kr_mariadb_state *state,
                                    struct kr_error *err)
 {
-    for (size_t i = 0; i < state->space_count; i++)
-        state->spaces[i].option = 0;
-    KR_TRY(kr_server_query(
+    return kr_server_query(
         conn,
         "SELECT s.space, IF(t.create_options LIKE '%`encrypted`=''yes''%', 'Y', 'N') "
-        "FROM information_schema.tables t, information_schema.innodb_tablespaces_encryption s "
+        "FROM information_schema.tables t, information_schema.innodb_sys_tablespaces s "
         "WHERE t.engine = 'InnoDB' AND t.create_options LIKE '%`encrypted`=''%' "
         "AND t.create_options NOT LIKE '%`encrypted`=''default''%' "
         "AND BINARY t.table_schema = " SPACE_PART(
@@ -199,40 +184,39 @@ static enum kr_status read_options(struct kr_server_conn *conn, struct kr_mariad
                                                "AND BINARY t.table_name = " SPACE_PART(
                                                    "SUBSTRING_INDEX(SUBSTRING_INDEX(s.name, '/', "
                                                    "-1), '#P#', 1)"),
-        take_option, state, err));
-    return kr_server_query(conn,
-                           "SELECT space, file_size DIV page_size FROM "
-                           "information_schema.innodb_sys_tablespaces WHERE page_size > 0",
-                           take_size, state, err);
+        take_option, state, err);
 }
 
-enum kr_status kr_mariadb_read_spaces(struct kr_server_conn *conn, bool options,
-                                      struct kr_mariadb_state *state, struct kr_error *err)
+/* A tablespace that never had a key is not in this table. */
+enum kr_status kr_mariadb_read_progress(struct kr_server_conn *conn, struct kr_mariadb_state *state,
+                                        struct kr_error *err)
 {
-    struct reading reading = {.before = state};
-    enum kr_status status = kr_server_query(
-        conn,
-        "SELECT space, name, encryption_scheme, min_key_version, current_key_version, "
-        "key_rotation_page_number, key_rotation_max_page_number, current_key_id, "
-        "rotating_or_flushing FROM information_schema.innodb_tablespaces_encryption "
-        "ORDER BY space",
-        take_space, &reading, err);
-
-    if (status != KR_OK) {
-        kr_mariadb_spaces_free(reading.spaces, reading.count);
-        return status;
+    for (size_t i = 0; i < state->space_count; i++) {
+        struct kr_mariadb_space *space = &state->spaces[i];
+        space->encrypted = space->moving = false;
+        space->min_version = 0;
     }
-    kr_mariadb_spaces_free(state->spaces, state->space_count);
-    state->spaces = reading.spaces;
-    state->space_count = reading.count;
-    return options ? read_options(conn, state, err) : KR_OK;
+    return kr_server_query(
+        conn,
+        "SELECT space, encryption_scheme, min_key_version, current_key_version, "
+        "key_rotation_page_number, key_rotation_max_page_number, current_key_id, "
+        "rotating_or_flushing FROM information_schema.innodb_tablespaces_encryption",
+        take_progress, state, err);
 }
 
-enum kr_status kr_mariadb_read_state(struct kr_server_conn *conn, struct kr_mariadb_state *ret,
+enum kr_status kr_mariadb_read_state(struct kr_server_conn *conn, struct kr_mariadb_state *state,
                                      struct kr_error *err)
 {
-    KR_TRY(kr_mariadb_read_settings(conn, &ret->settings, err));
-    return kr_mariadb_read_spaces(conn, true, ret, err);
+    KR_TRY(kr_mariadb_read_settings(conn, &state->settings, err));
+    kr_mariadb_spaces_free(state);
+    /* Not the temporary tablespace: a variable says whether that is encrypted. */
+    KR_TRY(kr_server_query(conn,
+                           "SELECT space, name, file_size DIV page_size FROM "
+                           "information_schema.innodb_sys_tablespaces WHERE page_size > 0 AND "
+                           "name <> 'innodb_temporary' ORDER BY space",
+                           take_space, state, err));
+    KR_TRY(read_options(conn, state, err));
+    return kr_mariadb_read_progress(conn, state, err);
 }
 
 bool kr_mariadb_is_behind(const struct kr_mariadb_space *space, enum kr_state_goal goal)
@@ -243,4 +227,13 @@ bool kr_mariadb_is_behind(const struct kr_mariadb_space *space, enum kr_state_go
         return false;
     return space->moving ||
            (encrypt ? space->min_version == 0 : space->encrypted || space->min_version != 0);
+}
+
+void kr_mariadb_spaces_free(struct kr_mariadb_state *state)
+{
+    for (size_t i = 0; i < state->space_count; i++)
+        free(state->spaces[i].name);
+    free(state->spaces);
+    state->spaces = NULL;
+    state->space_count = 0;
 }

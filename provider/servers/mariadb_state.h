@@ -19,17 +19,18 @@ struct kr_mariadb_settings {
     bool encrypt_log, encrypt_temporary_tables, encrypt_tmp_files, encrypt_tmp_disk_tables;
     bool aria_encrypt_tables, encrypt_binlog, log_bin;
     unsigned threads, iops, rotate_key_age; /* innodb_encryption_... */
+    char run_time[128]; /* of the variables those that a statement has set, in lower case */
     char datadir[1024];
 };
 
 /* One tablespace, as the server tells it. */
 struct kr_mariadb_space {
     uint32_t space;
-    char *name; /* "t/one", in the file system's encoding */
-    uint32_t key_id, min_version, latest_version;
-    bool encrypted;       /* it is, or is on the way there */
-    bool moving;          /* being encrypted, decrypted or re-encrypted */
-    uint64_t pages, page; /* page: how far that is */
+    char *name;                                   /* "t/one", in the file system's encoding */
+    uint32_t key_id, min_version, latest_version; /* 0: it never had a key */
+    bool encrypted;                               /* it is, or is on the way there */
+    bool moving;                                  /* being encrypted, decrypted or re-encrypted */
+    uint64_t pages, page;                         /* page: how far that is */
     char option; /* of its table: 'Y' for ENCRYPTED=YES, 'N' for NO; 0: as the server's variable */
 };
 
@@ -65,15 +66,15 @@ KR_MUST_USE enum kr_status kr_mariadb_read_settings(struct kr_server_conn *conn,
                                                     struct kr_mariadb_settings *ret,
                                                     struct kr_error *err);
 
-/* Settings and tablespaces; *ret is empty before. */
+/* Settings and tablespaces, anew. */
 KR_MUST_USE enum kr_status kr_mariadb_read_state(struct kr_server_conn *conn,
-                                                 struct kr_mariadb_state *ret,
+                                                 struct kr_mariadb_state *state,
                                                  struct kr_error *err);
-/* Reads the tablespaces again; options of tables are taken from the state before unless `options`.
+/* Reads again how far the tablespaces are: those that were there when it was read as a whole last.
  */
-KR_MUST_USE enum kr_status kr_mariadb_read_spaces(struct kr_server_conn *conn, bool options,
-                                                  struct kr_mariadb_state *state,
-                                                  struct kr_error *err);
+KR_MUST_USE enum kr_status kr_mariadb_read_progress(struct kr_server_conn *conn,
+                                                    struct kr_mariadb_state *state,
+                                                    struct kr_error *err);
 
 /* Whether a tablespace is not yet as the goal wants it, though the server is to bring it there: its
  * table has no option that says otherwise. */
@@ -85,7 +86,7 @@ KR_MUST_USE enum kr_status kr_mariadb_find_left(struct kr_server_conn *conn,
                                                 enum kr_state_goal goal, kr_aria_looker look,
                                                 void *context, struct kr_error *err);
 
-void kr_mariadb_spaces_free(struct kr_mariadb_space *spaces, size_t count);
+void kr_mariadb_spaces_free(struct kr_mariadb_state *state);
 void kr_mariadb_state_free(struct kr_mariadb_state *state);
 #define KR_MARIADB_STATE __attribute__((cleanup(kr_mariadb_state_free))) struct kr_mariadb_state
 

@@ -174,7 +174,7 @@ load_table() { # NAME TABLE ROWS MARKER [OPTIONS]
 # One line per table of schema t.
 checksums() { # NAME
     local tables
-    tables=$(sql "$1" "SELECT GROUP_CONCAT(CONCAT('t.', table_name) ORDER BY 1)
+    tables=$(sql "$1" "SELECT GROUP_CONCAT(CONCAT('t.\`', table_name, '\`') ORDER BY 1)
         FROM information_schema.tables WHERE table_schema = 't' AND table_type = 'BASE TABLE'")
     sql "$1" "CHECKSUM TABLE $tables"
 }
