@@ -343,10 +343,13 @@ static void print_report(const struct migration *m, const json_t *result)
 {
     const json_t *step;
     size_t i;
-    printf("%lld data keys and %lld secrets copied from %s to %s, read back and compared\n",
-           (long long)json_integer_value(json_object_get(result, "data_keys")),
-           (long long)json_integer_value(json_object_get(result, "secrets")), m->from.text,
-           m->to.text);
+    long long data = json_integer_value(json_object_get(result, "data_keys")),
+              secrets = json_integer_value(json_object_get(result, "secrets"));
+    if (data > 0)
+        printf("%lld data keys%s", data, secrets > 0 ? " and " : "");
+    if (secrets > 0)
+        printf("%lld secrets", secrets);
+    printf(" copied from %s to %s, read back and compared\n", m->from.text, m->to.text);
     json_array_foreach(json_object_get(result, "servers"), i, step)
         printf("server: %s, %s meanwhile\n", json_string_value(json_object_get(step, "name")),
                json_string_value(json_object_get(step, "state")));

@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
 # mysql_migrate_keyring: from the server's component_keyring_file to ours in both modes, and in
-# wrapped mode back; the data can be read after each. (More of token mode, and out of it:
-# test_imported.sh.)
-# shellcheck source=tests/lib/mysql.sh
-source "$(dirname "$0")/../lib/mysql.sh"
+# wrapped mode back; the data can be read after each. (Our own tool: test_migrate_tool.sh; more of
+# token mode, and out of it: test_imported.sh.)
+# shellcheck source=tests/mysql/migrate.sh
+source "$(dirname "$0")/migrate.sh"
 
 migrate() { # FROM TO
     local environment
@@ -16,38 +16,11 @@ migrate() { # FROM TO
     server_start m
 }
 
-rows_and_keys() { # KEYS
-    same_checksums m "$WORK/sums"
-    equal "$1" "$(keyring_ids m | paste -sd ' ')" "keys"
-    sql m "SHOW BINLOG EVENTS IN 'binlog.000001'" >/dev/null
-}
-
-file_keyring() {
-    server_new m
-    KIND="file" server_keyring m
-    server_options m "binlog-encryption = ON"
-    server_start m
-    many_tables m one 3
-    sql m "ALTER INSTANCE ROTATE INNODB MASTER KEY"
-    checksums m >"$WORK/sums"
-    keyring_ids m | paste -sd ' ' >"$WORK/keys"
-}
-
 to_ours() {
     server_stop m
     KIND=$1 server_keyring m
     migrate component_keyring_file component_keyring_pkcs11
     rows_and_keys "$(<"$WORK/keys")"
-}
-
-rotated() { # CIPHER-COLUMN
-    sql m "ALTER INSTANCE ROTATE INNODB MASTER KEY; ALTER INSTANCE ROTATE BINLOG MASTER KEY"
-    same_checksums m "$WORK/sums"
-    contains <(sqlite3 "$WORK/m.keyring/keyring/test.keystore" "SELECT cipher FROM versions
-        WHERE id LIKE 'INNODBKey-%-3'") "$1"
-    server_start m
-    same_checksums m "$WORK/sums"
-    keyring_ids m | paste -sd ' ' >"$WORK/keys"
 }
 
 back_again() {
