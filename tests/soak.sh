@@ -22,6 +22,7 @@ export P11K_PAGE_SIZES=${P11K_PAGE_SIZES-4k 8k 32k 64k}
 export P11K_STEPS=${P11K_STEPS:-12}
 export P11K_CHANGES=${P11K_CHANGES:-150}
 export P11K_KILLS=${P11K_KILLS:-500}
+export P11K_KEYS=${P11K_KEYS:-10000}
 export P11K_TABLES=${P11K_TABLES:-200}
 export P11K_FAULT_SECONDS=${P11K_FAULT_SECONDS:-600}
 export P11K_AWAY_SECONDS=${P11K_AWAY_SECONDS:-60}
@@ -95,7 +96,7 @@ part_tsan() {
 
 part_bench() {
     local bench rc=0
-    for bench in latest ossl pool rewrap; do "$P11K_BUILD/bin/bench_$bench" || rc=1; done
+    for bench in import latest ossl pool rewrap; do "$P11K_BUILD/bin/bench_$bench" || rc=1; done
     "$ROOT/tests/bench/run.sh" || rc=1
     "$ROOT/tests/lib/mysql_root.sh" build &&
         "$ROOT/tests/lib/mysql_root.sh" compile "${P11K_MYSQL_BUILD:-$ROOT/build/mysql}" || return
