@@ -341,6 +341,8 @@ enum kr_status cli_run_audit_verify(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_inspect(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_decrypt(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_mariadb_status(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_mysql_rotate(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_mysql_status(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_mariadb_encrypt(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_mariadb_decrypt(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_mariadb_rotate(struct cli *cli, struct kr_error *err);

@@ -164,6 +164,10 @@ const struct cli_command cli_commands[] = {
      cli_run_mariadb_decrypt},
     {"mariadb", "rotate", "[ID]...", "rotate its data keys, and wait for every tablespace",
      SERVER_WORK | CLI_BIT(OPT_CIPHER), 0, CLI_MANY, cli_run_mariadb_rotate},
+    {"mysql", "status", NULL, "show what a running MySQL server has encrypted", SERVER, 0, 0,
+     cli_run_mysql_status},
+    {"mysql", "rotate", "[innodb|binlog]", "give a running MySQL server new master keys",
+     SERVER | WRITER | CLI_BIT(OPT_PROGRESS), 0, 1, cli_run_mysql_rotate},
     {"status", NULL, NULL, "show keystore, token and keys", 0, 0, 0, cli_run_status},
     {"benchmark", NULL, "[token] [pages] [bulk]", "measure token, page ciphers and file work here",
      CLI_BIT(OPT_TOKEN) | CLI_BIT(OPT_SECONDS) | CLI_BIT(OPT_SESSIONS) | CLI_BIT(OPT_THREADS) |
