@@ -23,7 +23,7 @@ PACKAGES=(
     opencryptoki
     gcc libc6-dev make cmake pkg-config gdb openssl
     libssl-dev libinih-dev libp11-dev libp11-kit-dev libsqlite3-dev libjansson-dev
-    libsmartcols-dev libisal-dev liblz4-dev zlib1g-dev
+    libsmartcols-dev libisal-dev liblz4-dev zlib1g-dev libmariadb-dev
 )
 
 say() { printf '%s\n' "$*" >&2; }
