@@ -188,7 +188,9 @@ static enum kr_status put_in(struct kr_session *s, const struct kr_key_order *or
     t->refused = true;
     if (by_creating(s, order, ret, err) == KR_OK)
         return KR_OK;
-    return is_answer(s, err) ? fail_neither(t->why, err) : err->status;
+    /* What has no reason may pass: then the job is run again. */
+    return err->status != KR_TOKEN_UNAVAILABLE && is_answer(s, err) ? fail_neither(t->why, err)
+                                                                    : err->status;
 }
 
 /* --- is it the very key? -----------------------------------------------------------------------

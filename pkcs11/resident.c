@@ -49,6 +49,7 @@ struct import_args {
     struct kr_key_order orders[KR_RESIDENT_IMPORTS_MAX];
     uint8_t values[KR_RESIDENT_IMPORTS_MAX][KR_SEALING_KEY_BYTES];
     size_t count;
+    bool unwrapped;
 };
 
 static enum kr_status run_import(struct kr_session *s, void *data, struct kr_error *err)
@@ -62,12 +63,13 @@ static enum kr_status run_import(struct kr_session *s, void *data, struct kr_err
         args->orders[i].transport = &transport;
         status = kr_key_make(s, &args->orders[i], err);
     }
+    args->unwrapped = !transport.refused;
     kr_transport_end(s, &transport);
     return status;
 }
 
 enum kr_status kr_resident_import(struct kr_token *token, const struct kr_resident_import *imports,
-                                  size_t count, struct kr_error *err)
+                                  size_t count, bool *ret_unwrapped, struct kr_error *err)
 {
     KR_JOB struct kr_job *job = kr_job_new(sizeof(struct import_args), run_import, NULL);
     struct import_args *args;
@@ -86,7 +88,10 @@ enum kr_status kr_resident_import(struct kr_token *token, const struct kr_reside
     }
     args->count = count;
     job->timeout_ms = TRANSPORT_MS;
-    return kr_token_run(token, KR_NEED_LOGIN, job, err);
+    KR_TRY(kr_token_run(token, KR_NEED_LOGIN, job, err));
+    if (ret_unwrapped)
+        *ret_unwrapped = args->unwrapped;
+    return KR_OK;
 }
 
 /* --- use ---------------------------------------------------------------------------------------

@@ -31,11 +31,13 @@ struct kr_resident_import {
 };
 
 /* Puts each of them into the token, at most KR_RESIDENT_IMPORTS_MAX, and tries it out. KR_REFUSED
- * when the token takes none. After a failure any of them may be there. */
+ * when the token takes none. After a failure any of them may be there. `ret_unwrapped`, which may
+ * be NULL, tells whether the module saw no key in the clear. */
 enum { KR_RESIDENT_IMPORTS_MAX = 32 };
 KR_MUST_USE enum kr_status kr_resident_import(struct kr_token *token,
                                               const struct kr_resident_import *imports,
-                                              size_t count, struct kr_error *err);
+                                              size_t count, bool *ret_unwrapped,
+                                              struct kr_error *err);
 
 /* KR_OK when the key is there and what it should be: KR_NOT_FOUND, KR_REFUSED. */
 KR_MUST_USE enum kr_status kr_resident_check(struct kr_token *token, const struct kr_object_id *id,

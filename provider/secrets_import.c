@@ -246,7 +246,7 @@ static enum kr_status make_some(const struct kr_secret_import *import, size_t *n
             .key = item->bytes};
         count++;
     }
-    return count > 0 ? kr_resident_import(import->token, some, count, err) : KR_OK;
+    return count > 0 ? kr_resident_import(import->token, some, count, NULL, err) : KR_OK;
 }
 
 enum kr_status kr_secret_import_make(struct kr_secret_import *import, struct kr_keystore *keystore,

@@ -241,6 +241,42 @@ static json_t *try_resident(struct kr_token *token)
     return refusal(&err);
 }
 
+/* The same with a key from outside, which serves as such alone. */
+static enum kr_status use_imported(struct kr_token *token, bool *ret_unwrapped,
+                                   struct kr_error *err)
+{
+    const uint8_t bytes[32] = {3}, plain[16] = {4};
+    uint8_t text[16];
+    struct kr_resident_import import = {.label = "matrix", .mode = KR_RESIDENT_ECB, .key = bytes};
+
+    KR_TRY(kr_object_id_make(&import.id, err));
+    KR_TRY(kr_resident_import(token, &import, 1, ret_unwrapped, err));
+    if (kr_resident_check(token, &import.id, false, err) != KR_REFUSED)
+        return kr_fail(err, KR_INTEGRITY, "an imported key is taken for one of the token");
+    for (int step = 0; step < 2; step++)
+        KR_TRY(kr_resident_crypt(token, &import.id,
+                                 &(struct kr_resident_op){
+                                     .mode = KR_RESIDENT_ECB,
+                                     .encrypt = step == 0,
+                                     .imported = true,
+                                 },
+                                 step == 0 ? plain : text, sizeof(text), text, err));
+    KR_TRY(kr_master_destroy(token, &import.id, err));
+    if (memcmp(text, plain, sizeof(text)) != 0)
+        return kr_fail(err, KR_INTEGRITY, "a block came back changed");
+    return KR_OK;
+}
+
+static json_t *try_import(struct kr_token *token)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    bool unwrapped;
+
+    if (use_imported(token, &unwrapped, &err) != KR_OK)
+        return refusal(&err);
+    return json_pack("{s:b, s:s}", "works", 1, "by", unwrapped ? "C_UnwrapKey" : "C_CreateObject");
+}
+
 static json_t *describe(struct kr_token *token)
 {
     struct kr_error err = KR_ERROR_INIT;
@@ -287,6 +323,7 @@ static void with_our_code(const struct kr_token_options *options, json_t *result
     json_object_set_new(result, "chosen", choose(token, ret_master));
     json_object_set_new(result, "anchor", try_anchor(token));
     json_object_set_new(result, "resident", try_resident(token));
+    json_object_set_new(result, "import", try_import(token));
     require(kr_token_random(token, random, sizeof(random), &err), &err);
     kr_token_close(token);
 }

@@ -10,6 +10,7 @@ def structure: [
   ([by_mechanism(select(.value.works) | .key)] | list),
   .chosen // "refused",
   (.resident.works | yes_or_no),
+  (if .import.works then .import.by else "no" end),
   (.anchor.works | yes_or_no),
   (.random | yes_or_no),
   (if .sessions >= 256 then "256 or more" else .sessions end),

@@ -54,7 +54,8 @@ static bool is_right_class(const struct ckr_case *c, const struct outcome *o)
         (o->status == KR_INTEGRITY || o->status == KR_TOKEN_UNAVAILABLE))
         return true;
     /* What a token answers to a mechanism that is tried says that it lacks it. */
-    return o->status == KR_REFUSED && strstr(o->err.text, "cannot wrap keys by");
+    return o->status == KR_REFUSED && (strstr(o->err.text, "cannot wrap keys by") ||
+                                       strstr(o->err.text, "takes no key from outside"));
 }
 
 /* For another thread of the operation, which had the failure. */

@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "provider/life.h"
+#include "provider/secrets_import.h"
 
 #include <fcntl.h>
 #include <ftw.h>
@@ -247,6 +248,21 @@ static enum kr_status run_retire_master(struct scene *s, struct kr_error *err)
     return kr_keyring_retire_master(s->keyring, &first.id, &options, &result, err);
 }
 
+/* What mysql_migrate_keyring does in token mode; by C_CreateObject, see test_imports.c for the
+ * other way. */
+static enum kr_status run_import(struct scene *s, struct kr_error *err)
+{
+    static const uint8_t bytes[32] = {1, 2, 3};
+    const struct kr_secret_item items[] = {
+        {"INNODBKey-00000000-0000-0000-0000-000000000000-1", "", "AES", bytes, 32},
+        {"secret", "", "SECRET", bytes, 32}};
+    struct kr_secrets *secrets = NULL;
+    KR_TRY(kr_secrets_open(s->keyring, &secrets, err));
+    enum kr_status status = kr_secrets_import(secrets, items, 2, true, err);
+    kr_secrets_close(secrets);
+    return status;
+}
+
 const struct operation operations[] = {
     {"open", prepare_nothing, run_open, KR_OK, 0, false},
     {"unwrap", prepare_refresh, run_refresh, KR_OK, 0, false},
@@ -255,5 +271,6 @@ const struct operation operations[] = {
     {"key rotate", prepare_open, run_rotate_key, KR_OK, 0, false},
     {"master rotate", prepare_open, run_rotate_master, KR_OK, 2, false},
     {"master retire", prepare_retire, run_retire_master, KR_NOT_FOUND, 0, false},
+    {"secret import", prepare_open, run_import, KR_REFUSED, 1, false},
     {0},
 };

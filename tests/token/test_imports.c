@@ -13,6 +13,8 @@
 
 #include "base/clock.h"
 #include "hwaccel/aes256.h"
+#include "pkcs11/ckr.h"
+#include "pkcs11/resident.h"
 #include "provider/change.h"
 #include "provider/secrets_import.h"
 
@@ -324,6 +326,51 @@ static void test_a_key_that_came_out_open_is_not_kept(void **state)
     close_secrets(&opened);
 }
 
+/* True when it came in by unwrapping. A token that is full, or wants another PIN, has another way
+ * just as little: then the value is named, and a second try succeeds. */
+static bool import_with_fault(struct keyring_fixture *f, const char *call, unsigned long ckr)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_pin_source *pin;
+    struct kr_resident_import import = {
+        .label = "imported", .mode = KR_RESIDENT_ECB, .key = innodb_key};
+    const struct kr_resident_op op = {.mode = KR_RESIDENT_ECB, .imported = true};
+    struct kr_token *token = fixture_token(&f->token, P11K_MOCK, &pin);
+    uint8_t block[16] = {0};
+    bool unwrapped;
+    must(kr_object_id_make(&import.id, &err), &err);
+    mock_rules("fail %s 0x%lx 1 1\n", call, ckr);
+    if (kr_resident_import(token, &import, 1, &unwrapped, &err) != KR_OK) {
+        assert_string_equal(err.ckr_name, kr_ckr_name(ckr));
+        must(kr_resident_import(token, &import, 1, &unwrapped, &err), &err);
+    }
+    must(kr_resident_crypt(token, &import.id, &op, block, 16, block, &err), &err);
+    must(kr_master_destroy(token, &import.id, &err), &err);
+    mock_rules("%s", "");
+    kr_token_close(token);
+    kr_pin_source_free(pin);
+    return unwrapped;
+}
+
+/* Each value that has a name, at the two calls: by the other way, or by a second run of the job. */
+static void test_each_failure_of_unwrapping_is_got_over(void **state)
+{
+    static const char *const calls[] = {"C_GenerateKeyPair", "C_UnwrapKey"};
+    const char *sample = getenv("P11K_CKR_SAMPLE");
+    unsigned every = sample ? (unsigned)atoi(sample) : 31, tried = 0, unwrapped = 0, cases = 0;
+    mock_rules("%s", "");
+    for (unsigned long ckr = 1; ckr < 0x1000; ckr++) {
+        for (int i = 0; i < 2 && strcmp(kr_ckr_name(ckr), "CKR_(unknown)") != 0; i++) {
+            if (cases++ % every != 0)
+                continue;
+            unwrapped += import_with_fault(*state, calls[i], ckr);
+            tried++;
+        }
+    }
+    print_message("%u cases, %u of them by unwrapping in the end\n", tried, unwrapped);
+    assert_true(tried > 0 && unwrapped < tried);
+}
+
 /* --- kills ------------------------------------------------------------------------------------ */
 
 static void die_with_keys_made(struct keyring_fixture *f)
@@ -456,6 +503,7 @@ int main(void)
         TEST(test_a_token_that_unwraps_does_not_see_the_key),
         TEST(test_a_token_that_takes_none_says_so),
         TEST(test_a_key_that_came_out_open_is_not_kept),
+        TEST(test_each_failure_of_unwrapping_is_got_over),
         TEST(test_keys_without_rows_are_removed),
         TEST(test_what_cannot_be_removed_yet_is_removed_later),
         TEST(test_kills_at_random),
