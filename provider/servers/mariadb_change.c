@@ -9,7 +9,7 @@
 #include "base/clock.h"
 
 /* The whole state is read anew when the server has rested for some looks, and at the end. */
-enum { LOOK_MS = 500, RESTS = 4, STUCK_MS = 60000 };
+enum { LOOK_MS_MIN = 50, LOOK_MS_MAX = 1000, RESTS = 4, STUCK_MS = 60000 };
 
 /* --- the goal --------------------------------------------------------------------------------- */
 
@@ -93,12 +93,14 @@ static struct look look_at(const struct kr_mariadb_state *state, const struct kr
     return look;
 }
 
-/* A signal ends it early. */
-static void rest(void)
+/* Longer each time, so that small work is seen to end soon and large work costs little to watch. A
+ * signal ends it early. */
+static void rest(unsigned *ms)
 {
-    const struct timespec time = {.tv_nsec = LOOK_MS * 1000000L};
+    const struct timespec time = {.tv_sec = *ms / 1000, .tv_nsec = *ms % 1000 * 1000000L};
 
     nanosleep(&time, NULL);
+    *ms = 2 * *ms < LOOK_MS_MAX ? 2 * *ms : LOOK_MS_MAX;
 }
 
 enum kr_status kr_mariadb_wait(struct kr_server_conn *conn, struct kr_mariadb_state *state,
@@ -108,7 +110,7 @@ enum kr_status kr_mariadb_wait(struct kr_server_conn *conn, struct kr_mariadb_st
     struct kr_mariadb_waited waited = {.pages = 0};
     struct look before = {.pages = UINT64_MAX};
     uint64_t since = kr_now_ms();
-    unsigned rests = 0;
+    unsigned rests = 0, look_ms = LOOK_MS_MIN;
 
     for (;;) {
         bool whole = rests > RESTS;
@@ -129,7 +131,7 @@ enum kr_status kr_mariadb_wait(struct kr_server_conn *conn, struct kr_mariadb_st
         rests = look.moving || whole ? 0 : rests + 1;
         before = look;
         if (look.spaces > 0)
-            rest();
+            rest(&look_ms);
         else
             rests = RESTS + 1; /* what was made in the meantime */
     }
