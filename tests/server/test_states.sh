@@ -31,9 +31,16 @@ $(variable innodb_encryption_rotate_key_age)" "threads, iops and key age"
     equal "" "$(find "$WORK/run" -name 'mariadb-*' 2>/dev/null)" "records"
 }
 
+PASSWORD=$(random_hex 12)
+
 allow_tool() {
     sql "$SERVER" "CREATE USER $RUN_AS@localhost IDENTIFIED VIA unix_socket;
-        GRANT ALL ON *.* TO $RUN_AS@localhost"
+        GRANT ALL ON *.* TO $RUN_AS@localhost;
+        CREATE USER dba@localhost IDENTIFIED BY '$PASSWORD'; GRANT ALL ON *.* TO dba@localhost"
+    printf '[client]\nsocket = %s\nuser = dba\npassword = %s\n' "$WORK/$SERVER/socket" \
+        "$PASSWORD" >"$WORK/$SERVER.cnf"
+    chmod 600 "$WORK/$SERVER.cnf"
+    own "$WORK/$SERVER.cnf"
 }
 
 same_data() { equal "$(<"$WORK/sums")" "$(checksums "$SERVER")" "checksums"; }
@@ -150,7 +157,7 @@ server_knows() {
 # --- interrupted -----------------------------------------------------------------------------------
 
 launch_work() { # VERB
-    background "${AS_SERVER[@]}" "$WORK/bin/p11keyring" mariadb "$1" --server "$WORK/r/socket" \
+    background "${AS_SERVER[@]}" "$WORK/bin/p11keyring" mariadb "$1" --server "$WORK/r.cnf" \
         --threads 3 >"$WORK/run.out" 2>&1
 }
 
@@ -166,6 +173,15 @@ launch_waiting_work() {
     eventually 20 at_work
 }
 
+# Of a tool that has logged in and waits. The search finds what else it knows of the server.
+no_password_in_core() {
+    gcore -o "$WORK/core" "$background_pid" >/dev/null
+    grep -qaF " at $WORK/r/socket" "$WORK/core.$background_pid"
+    lacks "$WORK/core.$background_pid" "$PASSWORD"
+    lacks "/proc/$background_pid/cmdline" "$PASSWORD"
+    rm "$WORK/core.$background_pid"
+}
+
 interrupted() {
     local rc=0
     launch_waiting_work
@@ -173,6 +189,7 @@ interrupted() {
     contains "$WORK/err" "another p11keyring is at work"
     work_on 0 status --json
     equal "true 2 3" "$(json '"\(.at_work) \(.raised[0].before) \(.raised[0].raised)"')" "for others"
+    no_password_in_core
     kill -TERM "$background_pid" # a shell lets its background ignore SIGINT
     wait "$background_pid" || rc=$?
     equal 8 "$rc" "exit code ($(<"$WORK/run.out"))"
