@@ -5,6 +5,7 @@
 #include "files/inspect.h"
 #include "files/kinds.h"
 #include "files/output.h"
+#include "files/sparse.h"
 
 static enum kr_status refuse(const struct kr_file *file, const struct kr_file_kind_ops *ops,
                              const struct kr_file_report *report, bool to_pipe,
@@ -63,6 +64,8 @@ static enum kr_status to_file(struct kr_file *file, const struct kr_file_kind_op
     if (target->dry_run)
         return KR_OK;
     KR_TRY(run_kind(file, ops, report, output.fd, err));
+    if (kr_file_is_sparse(file))
+        kr_file_dig_holes(output.fd);
     return kr_output_commit(&output, err);
 }
 

@@ -8,6 +8,7 @@
 #include "files/kinds.h"
 #include "files/mysql_reseal.h"
 #include "files/replace.h"
+#include "files/sparse.h"
 #include "files/verify.h"
 
 /* What was written is read back before it takes the place of what was there. */
@@ -31,6 +32,8 @@ static enum kr_status replace(struct kr_file *file, const struct kr_file_kind_op
     bool current;
     KR_TRY(kr_replacement_open(file->path, &file->st, &replacement, err));
     KR_TRY(ops->rekey(file, report, run, replacement.fd, &current, err));
+    if (kr_file_is_sparse(file))
+        kr_file_dig_holes(replacement.fd);
     KR_TRY(kr_replacement_sync(&replacement, err));
     if (kr_file_stopped(file))
         return kr_fail(err, KR_REFUSED, "%s: interrupted", file->path);

@@ -128,15 +128,17 @@ sealed() { dd if="$1" bs=1 skip=10433 count=64 status=none | sha256sum; }
 page3() { dd if="$1" bs=16384 skip=3 count=1 status=none | sha256sum; }
 
 new_keys_for_all_tablespaces() {
-    local file=$WORK/r/data/t/one.ibd seal page owner
+    local file=$WORK/r/data/t/one.ibd seal page owner blocks
     seal=$(sealed "$file")
     page=$(page3 "$file")
     owner=$(stat -c "%U %a" "$file")
+    blocks=$(stat -c %b "$WORK/r/data/t/packed.ibd")
     tool rekey --json "$WORK/r/data" >"$WORK/rekey.json"
     equal 0 "$(jq .failed "$WORK/rekey.json")" "failures"
     [[ $(jq .rekeyed "$WORK/rekey.json") -ge 7 ]] || die "hardly any file has a new key"
     [[ $seal != "$(sealed "$file")" && $page != "$(page3 "$file")" ]] || die "the old key is there"
     equal "$owner" "$(stat -c "%U %a" "$file")" "owner and mode"
+    (($(stat -c %b "$WORK/r/data/t/packed.ibd") <= blocks + 64)) || die "the holes are gone"
     equal "" "$(find "$WORK/r/data" -name '*p11keyring*')" "what was left behind"
     equal ok "$(tool verify --json "$WORK/r/data/t" "$WORK/r/data/undo_001" "$WORK/r/data/mysql.ibd" |
         jq -r '.files[].verdict' | sort -u)" "verdicts"

@@ -4,6 +4,7 @@
 #include "files/inspect.h"
 #include "files/output.h"
 #include "files/run.h"
+#include "files/sparse.h"
 #include "files/verify.h"
 
 #include <fcntl.h>
@@ -103,6 +104,42 @@ static void a_walk_ends(void **state)
     assert_int_equal(walk.skip_count, 2);
     assert_says(walk.skips[0].why, "nested too deeply");
     remove_tree(scratch_path("deep"));
+}
+
+/* --- holes ------------------------------------------------------------------------------------ */
+
+static blkcnt_t blocks_of(const char *path)
+{
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    return st.st_blocks;
+}
+
+/* Zeros go, contents stay: also at the ends, and where a block is not whole. */
+static void holes_are_dug(void **state)
+{
+    (void)state;
+    enum { BYTES = 3 * 1024 * 1024 + 1000 };
+    uint8_t *bytes = calloc(1, BYTES), *seen = malloc(BYTES);
+    assert_true(bytes && seen);
+    for (size_t at = 300000; at < BYTES; at += 500000)
+        bytes[at] = 1;
+    memset(bytes + 1000000, 7, 100000);
+    bytes[BYTES - 1] = 9;
+    const char *path = scratch_write("holes", bytes, BYTES, 0600);
+    blkcnt_t before = blocks_of(path);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(fsync(fd), 0);
+    kr_file_dig_holes(fd);
+    assert_int_equal(pread(fd, seen, BYTES, 0), BYTES);
+    assert_memory_equal(seen, bytes, BYTES);
+    assert_true(blocks_of(path) <= before);
+    int hole = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096);
+    assert_true(hole != 0 || blocks_of(path) < 1024);
+    close(fd);
+    free(bytes);
+    free(seen);
 }
 
 /* --- run -------------------------------------------------------------------------------------- */
@@ -367,6 +404,7 @@ int main(void)
         cmocka_unit_test(a_link_that_is_named_is_followed_and_none_below),
         cmocka_unit_test(what_is_not_there_is_said),
         cmocka_unit_test(a_walk_ends),
+        cmocka_unit_test(holes_are_dug),
         cmocka_unit_test(each_file_is_worked_on_once),
         cmocka_unit_test(a_failure_ends_the_run),
         cmocka_unit_test(an_interruption_reaches_the_files_in_work),

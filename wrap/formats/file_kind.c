@@ -116,12 +116,14 @@ static bool is_space_header(const struct head *head)
     return head->len >= 512 && (marks == 3 || (marks == 2 && name_ends(head, ".ibd")));
 }
 
-/* Its first page may be damaged: the name says what it should be. */
+/* Its first page may be damaged: the name says what it should be. But a temporary one is zeros
+ * until its server, whichever that is, writes to it. */
 static bool is_named_as_space(const struct head *head)
 {
     return head->len >= 512 &&
            (name_ends(head, ".ibd") || name_ends(head, ".ibu") || is_numbered(head, "ibdata") ||
-            is_numbered(head, "ibtmp") || is_numbered(head, "undo") || is_numbered(head, "undo_"));
+            is_numbered(head, "undo") || is_numbered(head, "undo_") ||
+            (is_numbered(head, "ibtmp") && !kr_is_zero(head->bytes, head->len)));
 }
 
 /* MySQL keeps its version where MariaDB has zeroes or ones; what one damaged byte does to the flags
