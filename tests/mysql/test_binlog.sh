@@ -198,6 +198,32 @@ no_plaintext_in_logs() {
     done
 }
 
+# What waits in a relay log is read from the file, and damage of it is found.
+relay_logs_without_a_server() {
+    local log
+    sql replica "STOP REPLICA SQL_THREAD FOR CHANNEL 'one'"
+    sql one "INSERT INTO one.x VALUES ('$MARKER is still in the relay log')"
+    eventually 10 relay_log_has_it
+    server_stop replica
+    equal "mysql-binlog-encrypted MySQLReplicationKey_$(server_uuid replica)_2 yes" \
+        "$(tool inspect --json "$WORK/replica/data"/relay-one.0* | jq -r '.files[] |
+            [.kind, .needs[0].key, .needs[0].here] | join(" ")' | sort -u)" "kind and key"
+    tool verify "$WORK/replica/data"/relay-{one,two}.0* >"$WORK/out" || die "$(<"$WORK/out")"
+    for log in "$WORK/replica/data"/relay-one.0*; do
+        tool decrypt "$log" 2>/dev/null >"$WORK/replica/tmp/clear"
+        in_root mysqlbinlog --no-defaults --verbose "$WORK/replica/tmp/clear"
+    done >"$WORK/events"
+    contains "$WORK/events" "$MARKER is still in the relay log"
+    cp "$log" "$WORK/replica/tmp/relay.000099"
+    printf '\xa5\x5a' | dd of="$WORK/replica/tmp/relay.000099" bs=1 conv=notrunc status=none \
+        seek=$(($(stat -c %s "$log") - 40))
+    own "$WORK/replica/tmp"
+    fails_with 6 tool verify "$WORK/replica/tmp/relay.000099" >"$WORK/out"
+    grep -qE "event [0-9]+: " "$WORK/out" || die "no event is named: $(<"$WORK/out")"
+}
+
+server_uuid() { sed -n 's/^server-uuid=//p' "$WORK/$1/data/auto.cnf"; }
+
 for KIND in $KINDS; do
     check "$KIND: binary log encryption is switched on and off" on_and_off
     check "$KIND: the rotation is refused while it is off" refused_while_off
@@ -210,6 +236,7 @@ for KIND in $KINDS; do
     check "$KIND: rotation at start-up leaves old files and their key" at_startup
     check "$KIND: a new server UUID deletes nothing of the old one" new_server_uuid
     check "$KIND: relay logs of two channels on a replica" relay_logs_on_channels
+    check "$KIND: relay logs without a server" relay_logs_without_a_server
     servers_remove b one two replica
 done
 finish

@@ -58,7 +58,11 @@ written_by_a_server() {
         --raw --result-file="$WORK/f/tmp/" binlog.000002)
     checksums f >"$WORK/f/sums"
     sql f "SELECT @@server_uuid" >"$WORK/f/uuid"
+    mkdir "$WORK/f/temporary"
+    cp "$WORK/f/data/ibtmp1" "$WORK/f/data/#innodb_temp"/temp_1.ibt "$WORK/f/temporary/"
     server_stop f
+    truncate -s 12M "$WORK/f/temporary/ibtmp2" # of a server that has not written to it yet
+    own "$WORK/f/temporary"
     mv "$WORK/f/one.cfp" "$WORK/f/data/t/"
     mkdir -p "$WORK/clear"
     own "$WORK/f/data" "$WORK/clear"
@@ -109,6 +113,18 @@ verified() { # FOLDER
 everything_is_right() {
     equal "" "$(verified "$WORK/f/data")" "files that are not"
     [[ $(jq .counts.ok "$WORK/verify.json") -gt 20 ]] || die "hardly any file was verified"
+}
+
+# What MySQL writes to temporary tablespaces carries no checksum: nothing says that it is right.
+temporary_and_system_tablespaces_alone() {
+    equal "ok" "$(tool verify --json "$WORK/f/data/ibdata1" | jq -r '.files[].verdict')" "ibdata1"
+    equal "ibtmp1 mysql-tablespace, ibtmp2 unknown, temp_1.ibt mysql-tablespace" \
+        "$(tool inspect --json "$WORK/f/temporary" | jq -r '[.files[] | (.path | sub(".*/"; "")) +
+            " " + .kind] | join(", ")')" "kinds"
+    fails_with 1 tool verify --json "$WORK/f/temporary" >"$WORK/verify.json"
+    equal "not verified" "$(jq -r '.files[] | select(.kind != "unknown") | .verdict' \
+        "$WORK/verify.json" | sort -u)" "verdicts"
+    contains "$WORK/verify.json" "carry nothing to check them by"
 }
 
 without_the_key_nothing_is_right() {
@@ -225,6 +241,7 @@ decrypted_is_sound() {
     for name in "${TABLES[@]}"; do
         tool decrypt "$WORK/f/data/t/$name.ibd" -o "$WORK/clear/" 2>"$WORK/warned"
         contains "$WORK/warned" "in the clear"
+        no_more_room "$WORK/f/data/t/$name.ibd" "$WORK/clear/$name.ibd"
         [[ $name == packed* ]] || in_root innochecksum "$WORK/clear/$name.ibd"
     done
     tool decrypt "$WORK/f/data/general.ibd" "$WORK/f/data/mysql.ibd" "$WORK/f/data/undo_001" \
@@ -234,6 +251,12 @@ decrypted_is_sound() {
     in_root innochecksum "$WORK/clear/undo_001"
     grep -qaF "$MARKER" "$WORK/clear/one.ibd" || die "the marker is not in the clear file"
     ! grep -qaF "$MARKER" "$WORK/f/data/t/one.ibd" || die "the marker is in the encrypted file"
+}
+
+# Holes stay holes, but for some blocks that the file system itself needs.
+no_more_room() { # OLD NEW
+    (($(stat -c %b "$2") <= $(stat -c %b "$1") + 64)) ||
+        die "$2 takes $(stat -c %b "$2") blocks, and $1 $(stat -c %b "$1")"
 }
 
 # A server without any keyring takes the tables over.
@@ -324,10 +347,48 @@ server_new_sized() { # SIZE
     server_start sized
 }
 
+# Somebody writes all the time: it is said, of the files that are written to, and nothing crashes.
+files_of_a_running_server() {
+    server_start f
+    sql f "CREATE TABLE t.busy (id INT PRIMARY KEY AUTO_INCREMENT, b TEXT) ENCRYPTION='Y'"
+    write_for_ever >/dev/null 2>&1 &
+    eventually 60 written_to_is_said
+    eventually 60 usage_is_not_complete
+    equal "" "$(tool inspect --json "$WORK/f/data" 2>/dev/null | jq -r '.files[] |
+        select(.kind == null and (.error | test("No such file") | not)) | .error')" "errors"
+    : >"$WORK/f/enough"
+    wait
+    server_stop f
+    equal "" "$(verified "$WORK/f/data")" "files that are not right"
+}
+
+write_for_ever() {
+    while [[ ! -e $WORK/f/enough ]]; do
+        echo "INSERT INTO t.busy (b) VALUES (SHA2(RAND(), 512));"
+    done | sql f
+}
+
+# More than 7 would be a crash.
+written_to_is_said() {
+    local rc=0
+    tool verify --json --ignore-unknown "$WORK/f/data" >"$WORK/verify.json" 2>/dev/null || rc=$?
+    ((rc <= 7)) || die "verify ended with $rc"
+    jq -e '.files[] | select(.verdict == "not verified" and (.why // "" | test("somebody wrote")))' \
+        "$WORK/verify.json" >/dev/null
+}
+
+usage_is_not_complete() {
+    local rc=0
+    tool usage --json --ignore-unknown "$WORK/f/data" >"$WORK/usage.json" 2>/dev/null || rc=$?
+    ((rc == 0 || rc == 3)) || die "usage ended with $rc"
+    [[ $(jq .complete "$WORK/usage.json") == false ]]
+}
+
 for KIND in $KINDS; do
     check "$KIND: a server writes a file of every kind" written_by_a_server
     check "$KIND: inspect tells kinds, pages and keys" inspect_says_it_all
     check "$KIND: verify finds everything right" everything_is_right
+    check "$KIND: temporary and system tablespaces alone" temporary_and_system_tablespaces_alone
     check "$KIND: without the key nothing is called right" without_the_key_nothing_is_right
     check "$KIND: one changed byte anywhere is named, in every kind of file" \
         every_broken_byte_is_named
@@ -337,6 +398,7 @@ for KIND in $KINDS; do
     check "$KIND: a decrypted binary log is the server's own stream" \
         a_binlog_is_the_servers_own_stream
     check "$KIND: after a rotation old copies need the old key" old_backups_need_old_keys
+    check "$KIND: files of a server that writes to them" files_of_a_running_server
     check "$KIND: files of a killed server" files_of_a_killed_server
     servers_remove f
     rm -rf "$WORK/clear"
