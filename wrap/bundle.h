@@ -102,14 +102,18 @@ struct kr_bundle_passwords {
     unsigned count; /* 1 or 2 */
 };
 
+/* KR_USAGE: fewer than KR_BUNDLE_PASSWORD_MIN bytes, or the same one twice. */
+KR_MUST_USE enum kr_status kr_bundle_check_passwords(const struct kr_bundle_passwords *passwords,
+                                                     struct kr_error *err);
+
 /* For whom a bundle is made; at least one of the two. */
 struct kr_bundle_locks {
     const struct kr_bundle_passwords *passwords; /* NULL: opens with no password */
     const struct kr_rsa_public *recipient;       /* NULL: with no token */
 };
 
-/* The bundle must be settled. KR_USAGE (a password of fewer than KR_BUNDLE_PASSWORD_MIN bytes, the
- * same one twice, no lock). *ret is malloc'ed. */
+/* The bundle must be settled. KR_USAGE (kr_bundle_check_passwords(), no lock). *ret is malloc'ed.
+ */
 KR_MUST_USE enum kr_status kr_bundle_seal(const struct kr_bundle *bundle,
                                           const struct kr_bundle_locks *locks, uint8_t **ret,
                                           size_t *ret_len, struct kr_error *err);

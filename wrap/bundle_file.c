@@ -251,8 +251,8 @@ enum kr_status kr_bundle_seal_with(const struct kr_bundle *bundle,
     return status;
 }
 
-static enum kr_status check_passwords(const struct kr_bundle_passwords *passwords,
-                                      struct kr_error *err)
+enum kr_status kr_bundle_check_passwords(const struct kr_bundle_passwords *passwords,
+                                         struct kr_error *err)
 {
     for (unsigned i = 0; i < passwords->count; i++) {
         if (passwords->len[i] >= KR_BUNDLE_PASSWORD_MIN)
@@ -278,7 +278,7 @@ enum kr_status kr_bundle_seal(const struct kr_bundle *bundle, const struct kr_bu
     if (!locks->passwords && !locks->recipient)
         return kr_fail(err, KR_USAGE, "a bundle is made for a password or for a recipient");
     if (locks->passwords)
-        KR_TRY(check_passwords(locks->passwords, err));
+        KR_TRY(kr_bundle_check_passwords(locks->passwords, err));
     if (!key)
         return kr_fail_secret(err);
     if (RAND_priv_bytes(key, KR_CONTENT_KEY_BYTES) != 1 ||

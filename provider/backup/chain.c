@@ -181,3 +181,25 @@ enum kr_status kr_chain_check(const struct kr_chain *chain, struct kr_error *err
     }
     return KR_OK;
 }
+
+/* --- files without keys ----------------------------------------------------------------------- */
+
+bool kr_backup_is_plain(const char *path)
+{
+    static const char *const ends[] = {".frm", ".opt", ".meta", ".cnf", ".CSM",   ".CSV",  ".MYI",
+                                       ".MYD", ".TRG", ".TRN",  ".par", ".index", ".info", ".sdi"};
+    static const char *const names[] = {
+        "xtrabackup_checkpoints",     "xtrabackup_info",           "xtrabackup_binlog_info",
+        "xtrabackup_slave_info",      "mariadb_backup_info",       "mariadb_backup_checkpoints",
+        "mariadb_backup_binlog_info", "mariadb_backup_slave_info", "ib_buffer_pool",
+        "mysql_upgrade_info",         "mariadb_upgrade_info"};
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *dot = strrchr(name, '.');
+    for (size_t i = 0; dot && i < sizeof(ends) / sizeof(ends[0]); i++)
+        if (strcmp(dot, ends[i]) == 0)
+            return true;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}

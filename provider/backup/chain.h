@@ -36,4 +36,8 @@ void kr_chain_free(struct kr_chain *chain);
  * one: they can be prepared in this order. */
 KR_MUST_USE enum kr_status kr_chain_check(const struct kr_chain *chain, struct kr_error *err);
 
+/* Whether this is the name of a file that is never encrypted, as servers and mariadb-backup have it
+ * beside the data: of no kind that is known, and no key is missed for it. */
+bool kr_backup_is_plain(const char *path);
+
 #endif

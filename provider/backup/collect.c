@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "backup/chain.h"
 #include "backup/file_keys.h"
 #include "files/reseal.h"
 #include "provider/bundled.h"
@@ -70,6 +71,8 @@ static enum kr_status look_at(const char *path, size_t index, const struct kr_fi
 {
     struct kr_collection *collection = context;
     (void)index;
+    if (kr_backup_is_plain(path))
+        return KR_OK;
     return kr_usage_add(&collection->usage, path, run, err);
 }
 

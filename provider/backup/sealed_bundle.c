@@ -187,6 +187,14 @@ static enum kr_status write_new(const char *path, const uint8_t *blob, size_t le
     return kr_output_commit(&output, err);
 }
 
+enum kr_status kr_sealed_bundle_check(struct kr_pin_source *const *passwords, unsigned count,
+                                      struct kr_error *err)
+{
+    READ_PASSWORDS read = {.given = {.count = 0}};
+    KR_TRY(read_passwords(passwords, count, &read, err));
+    return kr_bundle_check_passwords(&read.given, err);
+}
+
 enum kr_status kr_sealed_bundle_write(const struct kr_bundle *bundle,
                                       struct kr_pin_source *const *passwords, unsigned count,
                                       const struct kr_rsa_public *recipient, const char *path,

@@ -36,6 +36,10 @@ KR_MUST_USE enum kr_status kr_sealed_bundle_open_in_token(const struct kr_sealed
                                                           struct kr_bundle **ret,
                                                           struct kr_error *err);
 
+/* Reads passwords for a new bundle, and says whether they will do, before long work. KR_USAGE. */
+KR_MUST_USE enum kr_status kr_sealed_bundle_check(struct kr_pin_source *const *passwords,
+                                                  unsigned count, struct kr_error *err);
+
 /* Seals the bundle for who can open it and writes a new file, whole or not at all, mode 0600.
  * `passwords` NULL: none; `recipient` NULL: none. KR_REFUSED when the file exists, KR_USAGE, KR_IO.
  */

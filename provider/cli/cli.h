@@ -66,12 +66,22 @@ enum cli_option {
     OPT_SERVER,
     OPT_PASSWORD_SOURCE,
     OPT_IOPS,
+    OPT_SECOND_PASSWORD_SOURCE,
+    OPT_RECIPIENT,
+    OPT_NEW_MASTER,
+    OPT_SAME_SERVER,
     OPT_COUNT
 };
 
 #define CLI_BIT(option) (UINT64_C(1) << (option))
 #define CLI_MANY 1000 /* arguments: no limit of ours */
-enum { CLI_SERVERS_MAX = 64 };
+enum { CLI_MANY_MAX = 64 /* of an option that is given again and again */ };
+
+/* The values of such an option. */
+struct cli_many {
+    const char *at[CLI_MANY_MAX];
+    size_t count;
+};
 
 struct cli_option_spec {
     const char *name;
@@ -100,8 +110,9 @@ struct cli {
     const char *values[OPT_COUNT]; /* NULL: not given; "" for a flag */
     char **args;
     int arg_count;
-    const char *servers[CLI_SERVERS_MAX]; /* of each --server */
-    int server_count;
+    struct cli_many servers;             /* of each --server */
+    struct cli_many passwords;           /* of each --password-source */
+    struct cli_many second_passwords;    /* of each --second-password-source */
     struct kr_config *config;            /* after cli_load_config() */
     const struct kr_token_config *token; /* of `config`: the first, or as cli_choose_token() says */
     int exit_code; /* of a command that succeeded: 0, 3, or doctor's verdict */
@@ -348,6 +359,9 @@ enum kr_status cli_run_mariadb_decrypt(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_mariadb_rotate(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_rekey(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_usage(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_backup_create(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_backup_verify(struct cli *cli, struct kr_error *err);
+enum kr_status cli_run_backup_restore(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_verify(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_status(struct cli *cli, struct kr_error *err);
 enum kr_status cli_run_benchmark(struct cli *cli, struct kr_error *err);

@@ -159,7 +159,7 @@ static char *record_path(const struct migration *m)
 static enum kr_status open_pause(struct migration *m, struct kr_error *err)
 {
     const struct cli *cli = m->cli;
-    if (cli->server_count == 0)
+    if (cli->servers.count == 0)
         return KR_OK;
     KR_TRY(cli_password_source(cli, &m->password, err));
     const struct kr_server_options options = {.password = m->password};
@@ -167,7 +167,7 @@ static enum kr_status open_pause(struct migration *m, struct kr_error *err)
     if (!record)
         return kr_fail_memory(err);
     enum kr_status status =
-        kr_pause_open(cli->servers, (size_t)cli->server_count, &options, record, &m->pause, err);
+        kr_pause_open(cli->servers.at, cli->servers.count, &options, record, &m->pause, err);
     free(record);
     return status;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backup/chain.h"
 #include "file_rows.h"
 #include "files/kinds.h"
 #include "files/verify.h"
@@ -20,6 +21,8 @@ struct verified {
     json_t *row;
     enum kr_file_verdict verdict;
     enum kr_status status;
+    bool opened; /* all of it was read, some of which carries nothing to check it by */
+    bool plain;  /* of no known kind, and never encrypted by its name */
     uint64_t checked, empty, damaged;
 };
 
@@ -34,20 +37,46 @@ static json_t *damages_json(const struct kr_file_check *check)
     return damages;
 }
 
+static json_t *missing_json(const struct kr_file_report *report)
+{
+    json_t *missing = json_array();
+
+    for (size_t i = 0; i < report->need_count; i++) {
+        const struct kr_file_need *need = &report->needs[i];
+        char text[160];
+        if (need->here != KR_KEY_MISSING)
+            continue;
+        if (*need->name)
+            snprintf(text, sizeof text, "%s", need->name);
+        else
+            snprintf(text, sizeof text, "version %u of key %u", need->version, need->id);
+        json_array_append_new(missing, cli_text(text));
+    }
+    return missing;
+}
+
 static json_t *row_of(const char *path, const struct kr_file_verified *v)
 {
     const struct kr_file_kind_ops *ops = kr_file_ops(v->report.kind);
     const struct kr_file_check *check = &v->check;
 
-    return json_pack("{s:o, s:s, s:s, s:s, s:o, s:o, s:s?, s:I, s:I, s:I, s:I, s:I, s:o}", "path",
-                     cli_text(path), "verdict", verdict_names[v->verdict], "kind",
+    return json_pack("{s:o, s:s, s:s, s:s, s:o, s:o, s:s?, s:I, s:I, s:I, s:I, s:I, s:o, s:o}",
+                     "path", cli_text(path), "verdict", verdict_names[v->verdict], "kind",
                      kr_file_kind_tag(v->report.kind), "kind_name",
                      kr_file_kind_name(v->report.kind), "why", cli_text(*v->why ? v->why : NULL),
                      "hint", cli_text(*v->hint ? v->hint : NULL), "unit", ops ? ops->unit : NULL,
                      "total", (json_int_t)v->report.units.total, "checked",
                      (json_int_t)check->checked, "empty", (json_int_t)check->empty, "unchecked",
                      (json_int_t)check->unchecked, "damaged", (json_int_t)check->damaged, "damages",
-                     damages_json(check));
+                     damages_json(check), "missing_keys", missing_json(&v->report));
+}
+
+static bool is_opened(const struct kr_file_verified *v)
+{
+    const struct kr_file_check *check = &v->check;
+
+    return v->verdict == KR_VERDICT_SKIPPED && v->status == KR_OK && check->unchecked > 0 &&
+           check->checked + check->empty + check->unchecked >= v->report.units.total;
 }
 
 static enum kr_status verify_one(const char *path, size_t index, const struct kr_file_run *run,
@@ -60,6 +89,8 @@ static enum kr_status verify_one(const char *path, size_t index, const struct kr
     *ret = (struct verified){.row = row_of(path, &verified),
                              .verdict = verified.verdict,
                              .status = verified.status,
+                             .opened = is_opened(&verified),
+                             .plain = kr_backup_is_plain(path),
                              .checked = verified.check.checked,
                              .empty = verified.check.empty,
                              .damaged = verified.check.damaged};
@@ -189,6 +220,36 @@ static void print_hints(const json_t *rows)
     }
 }
 
+static void count_missing(json_t *counts, const json_t *row)
+{
+    json_t *key;
+    size_t i;
+
+    json_array_foreach(json_object_get(row, "missing_keys"), i, key)
+    {
+        const char *name = json_string_value(key);
+        json_object_set_new(counts, name, json_integer(number(counts, name) + 1));
+    }
+}
+
+/* Each key once, with the number of files that need it. */
+static void print_missing(const json_t *rows)
+{
+    CLI_JSON counts = json_object();
+    json_t *row, *count;
+    const char *name;
+    size_t i;
+
+    json_array_foreach(rows, i, row)
+    {
+        count_missing(counts, row);
+    }
+    json_object_foreach(counts, name, count)
+    {
+        printf("missing: %s, needed by %lld files\n", name, (long long)json_integer_value(count));
+    }
+}
+
 static void print_text(const struct cli *cli, const json_t *result)
 {
     const json_t *counts = json_object_get(result, "counts");
@@ -209,7 +270,54 @@ static void print_text(const struct cli *cli, const json_t *result)
         print_row(cli, row);
     }
     cli_print_skipped(result);
+    print_missing(json_object_get(result, "files"));
     print_hints(json_object_get(result, "files"));
+}
+
+/* A path that was not looked at was not verified. */
+static enum kr_status tell(struct cli_files *files, json_t *result, struct totals *totals,
+                           struct kr_error *err)
+{
+    struct cli *cli = files->cli;
+
+    KR_TRY(cli_files_end(files, result, err));
+    if (cli->exit_code == CLI_EXIT_WARNINGS)
+        cli->exit_code = 1;
+    set_exit_code(cli, totals);
+    if (!cli_print_json(cli, result))
+        print_text(cli, result);
+    return KR_OK;
+}
+
+/* Whether keys are missing is the question: a file is right that was read as a whole. */
+static void judge_by_keys(struct verified *all, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct verified *one = &all[i];
+        bool plain = one->verdict == KR_VERDICT_NO_KIND && one->plain;
+        if (!one->opened && !plain)
+            continue;
+        one->verdict = plain ? KR_VERDICT_BARE : KR_VERDICT_OK;
+        json_object_set_new(one->row, "verdict", json_string(verdict_names[one->verdict]));
+    }
+}
+
+enum kr_status cli_verify_files(struct cli_files *files, json_t *bundles, struct kr_error *err)
+{
+    struct verified *all = calloc(files->walk.count + 1, sizeof *all);
+
+    if (!all)
+        return kr_fail_memory(err);
+    enum kr_status status = cli_files_run(files, verify_one, all, err);
+    if (bundles)
+        judge_by_keys(all, files->walk.count);
+    struct totals totals = add_up(all, files->walk.count);
+    CLI_JSON result = result_of(all, files->walk.count, &totals);
+    free(all);
+    KR_TRY(status);
+    if (!result || (bundles && json_object_set(result, "bundles", bundles) != 0))
+        return kr_fail_memory(err);
+    return tell(files, result, &totals, err);
 }
 
 enum kr_status cli_run_verify(struct cli *cli, struct kr_error *err)
@@ -217,21 +325,5 @@ enum kr_status cli_run_verify(struct cli *cli, struct kr_error *err)
     CLI_FILES files = {0};
 
     KR_TRY(cli_files_begin(cli, &files, err));
-    struct verified *all = calloc(files.walk.count + 1, sizeof *all);
-    if (!all)
-        return kr_fail_memory(err);
-    enum kr_status status = cli_files_run(&files, verify_one, all, err);
-    struct totals totals = add_up(all, files.walk.count);
-    CLI_JSON result = result_of(all, files.walk.count, &totals);
-    free(all);
-    KR_TRY(status);
-    if (!result)
-        return kr_fail_memory(err);
-    KR_TRY(cli_files_end(&files, result, err));
-    if (cli->exit_code == CLI_EXIT_WARNINGS)
-        cli->exit_code = 1; /* a path that was not looked at was not verified */
-    set_exit_code(cli, &totals);
-    if (!cli_print_json(cli, result))
-        print_text(cli, result);
-    return KR_OK;
+    return cli_verify_files(&files, NULL, err);
 }

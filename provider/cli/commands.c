@@ -70,8 +70,18 @@ const struct cli_option_spec cli_options[OPT_COUNT] = {
                               "destroy it whatever files may need it; this is recorded"},
     [OPT_SERVER] = {"server", 0, "SERVER",
                     "a running server: its socket, or an option file with a [client] group"},
-    [OPT_PASSWORD_SOURCE] = {"password-source", 0, "SOURCE",
-                             "where the password for the server is, if not in its option file"},
+    [OPT_PASSWORD_SOURCE] =
+        {"password-source", 0, "SOURCE",
+         "where the password is: of a server, if it is not in its option file;\n"
+         "of bundles, of all or of each in their order (default: prompt)"},
+    [OPT_SECOND_PASSWORD_SOURCE] = {"second-password-source", 0, "SOURCE",
+                                    "where that of the second custodian is"},
+    [OPT_RECIPIENT] = {"recipient", 0, "PEM",
+                       "make it for this RSA public key, whose private key is in a token"},
+    [OPT_NEW_MASTER] = {"generate-new-master-key", 0, NULL,
+                        "make a new master key first, and the keystore where there is none"},
+    [OPT_SAME_SERVER] = {"same-server", 0, NULL,
+                         "the server is put back in its place: its data keys get no new version"},
     [OPT_IOPS] = {"iops", 0, "N", "innodb_encryption_rotation_iops as long as the work lasts"},
     [OPT_USER] = {"user", 0, "USER", "the user that the server runs as"},
 };
@@ -81,6 +91,7 @@ const uint64_t cli_global_options =
     CLI_BIT(OPT_PIN_SOURCE) | CLI_BIT(OPT_KEYSTORE) | CLI_BIT(OPT_JSON) | CLI_BIT(OPT_VERBOSE);
 
 #define WRITER CLI_BIT(OPT_DRY_RUN)
+#define BUNDLE (CLI_BIT(OPT_PASSWORD_SOURCE) | CLI_BIT(OPT_SECOND_PASSWORD_SOURCE))
 #define SERVER (CLI_BIT(OPT_SERVER) | CLI_BIT(OPT_PASSWORD_SOURCE))
 #define SERVER_WORK                                                                                \
     (SERVER | WRITER | CLI_BIT(OPT_THREADS) | CLI_BIT(OPT_IOPS) | CLI_BIT(OPT_PROGRESS))
@@ -168,6 +179,20 @@ const struct cli_command cli_commands[] = {
      cli_run_mysql_status},
     {"mysql", "rotate", "[innodb|binlog]", "give a running MySQL server new master keys",
      SERVER | WRITER | CLI_BIT(OPT_PROGRESS), 0, 1, cli_run_mysql_rotate},
+    {"backup", "create", "[FILE|DIR...]",
+     "write the keys that a backup needs into a bundle: all, or those that files name",
+     WRITER | CLI_BIT(OPT_OUTPUT) | BUNDLE | CLI_BIT(OPT_RECIPIENT) | CLI_BIT(OPT_PROGRESS) |
+         CLI_BIT(OPT_THREADS),
+     0, CLI_MANY, cli_run_backup_create},
+    {"backup", "verify", "BUNDLE... [FILE|DIR...]",
+     "open bundles, and with their keys alone every page of a backup",
+     BUNDLE | CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS) | CLI_BIT(OPT_IGNORE_UNKNOWN), 1,
+     CLI_MANY, cli_run_backup_verify},
+    {"backup", "restore", "BUNDLE... [FILE|DIR...]",
+     "bring the keys of bundles into the keyring, all or none",
+     WRITER | BUNDLE | CLI_BIT(OPT_NEW_MASTER) | CLI_BIT(OPT_SAME_SERVER) | CLI_BIT(OPT_ALONE) |
+         CLI_BIT(OPT_PROGRESS) | CLI_BIT(OPT_THREADS),
+     1, CLI_MANY, cli_run_backup_restore},
     {"status", NULL, NULL, "show keystore, token and keys", 0, 0, 0, cli_run_status},
     {"benchmark", NULL, "[token] [pages] [bulk]", "measure token, page ciphers and file work here",
      CLI_BIT(OPT_TOKEN) | CLI_BIT(OPT_SECONDS) | CLI_BIT(OPT_SESSIONS) | CLI_BIT(OPT_THREADS) |

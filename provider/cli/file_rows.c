@@ -27,18 +27,26 @@ static enum kr_status load_config(struct cli *cli, struct kr_error *err)
     return KR_OK;
 }
 
-enum kr_status cli_files_begin(struct cli *cli, struct cli_files *ret, struct kr_error *err)
+enum kr_status cli_files_begin_with(struct cli *cli, struct kr_file_keys *keys, char *const *paths,
+                                    size_t count, struct cli_files *ret, struct kr_error *err)
 {
     unsigned threads;
 
-    *ret = (struct cli_files){.cli = cli};
+    *ret = (struct cli_files){.cli = cli, .keys = keys};
     KR_TRY(cli_number(cli, OPT_THREADS, 0, 64, &threads, err));
-    KR_TRY(load_config(cli, err));
-    KR_TRY(kr_file_keys_new(cli->config, &ret->keys, err));
     KR_TRY(cli_progress_begin(cli, &ret->progress, err));
     ret->progress.unit = "MiB";
     ret->progress.scale = MIB;
-    return kr_walk(cli->args, (size_t)cli->arg_count, &ret->walk, err);
+    return kr_walk(paths, count, &ret->walk, err);
+}
+
+enum kr_status cli_files_begin(struct cli *cli, struct cli_files *ret, struct kr_error *err)
+{
+    struct kr_file_keys *keys = NULL;
+
+    KR_TRY(load_config(cli, err));
+    KR_TRY(kr_file_keys_new(cli->config, &keys, err));
+    return cli_files_begin_with(cli, keys, cli->args, (size_t)cli->arg_count, ret, err);
 }
 
 void cli_files_cleanup(struct cli_files *files)

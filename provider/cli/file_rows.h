@@ -21,6 +21,10 @@ void cli_files_cleanup(struct cli_files *files);
 /* Reads the configuration, without which most can be done, and finds the files. */
 KR_MUST_USE enum kr_status cli_files_begin(struct cli *cli, struct cli_files *ret,
                                            struct kr_error *err);
+/* The same with keys of another source, which are `ret`'s from now on, and other paths. */
+KR_MUST_USE enum kr_status cli_files_begin_with(struct cli *cli, struct kr_file_keys *keys,
+                                                char *const *paths, size_t count,
+                                                struct cli_files *ret, struct kr_error *err);
 /* Works on each file, with progress. */
 KR_MUST_USE enum kr_status cli_files_run(struct cli_files *files, kr_files_work work, void *context,
                                          struct kr_error *err);
@@ -39,6 +43,11 @@ json_t *cli_file_keys(const json_t *rows);
 
 /* "path: not looked at: why" for each. */
 void cli_print_skipped(const json_t *result);
+
+/* cmd_verify.c: verifies each file and tells of it; `bundles` (may be NULL) are rows of the bundles
+ * that the keys are of. */
+KR_MUST_USE enum kr_status cli_verify_files(struct cli_files *files, json_t *bundles,
+                                            struct kr_error *err);
 
 /* evidence.c: KR_OK when --evidence shows that nothing needs the key, or --without-evidence is
  * given; `ret_text` is for the audit log. KR_REFUSED. */

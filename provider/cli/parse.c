@@ -59,14 +59,30 @@ static enum kr_status fail_option(struct kr_error *err, const char *word, int wh
     return KR_USAGE;
 }
 
-/* --server may be given again and again; the others once. */
+/* Those that may be given again and again; NULL: once. */
+static struct cli_many *many_of(struct cli *cli, size_t option)
+{
+    switch (option) {
+    case OPT_SERVER:
+        return &cli->servers;
+    case OPT_PASSWORD_SOURCE:
+        return &cli->passwords;
+    case OPT_SECOND_PASSWORD_SOURCE:
+        return &cli->second_passwords;
+    default:
+        return NULL;
+    }
+}
+
 static enum kr_status take_option(struct cli *cli, size_t option, struct kr_error *err)
 {
-    if (option == OPT_SERVER) {
-        if (cli->server_count == CLI_SERVERS_MAX)
-            return kr_fail(err, KR_USAGE, "--server is given more than %d times",
-                           (int)CLI_SERVERS_MAX);
-        cli->servers[cli->server_count++] = optarg;
+    struct cli_many *many = many_of(cli, option);
+
+    if (many) {
+        if (many->count == CLI_MANY_MAX)
+            return kr_fail(err, KR_USAGE, "--%s is given more than %d times",
+                           cli_options[option].name, (int)CLI_MANY_MAX);
+        many->at[many->count++] = optarg;
     } else if (cli->values[option] && cli_options[option].value) {
         return kr_fail(err, KR_USAGE, "option --%s is given twice", cli_options[option].name);
     }

@@ -9,6 +9,8 @@ enum kr_status cli_password_source(const struct cli *cli, struct kr_pin_source *
     const char *source = cli->values[OPT_PASSWORD_SOURCE];
 
     *ret = NULL;
+    if (cli->passwords.count > 1)
+        return kr_fail(err, KR_USAGE, "option --password-source is given twice");
     return source ? kr_pin_source_new(source, "Password of the server", ret, err) : KR_OK;
 }
 
@@ -16,16 +18,16 @@ enum kr_status cli_connect(const struct cli *cli, struct kr_server_conn **ret, s
 {
     struct kr_pin_source *password = NULL;
 
-    if (cli->server_count != 1) {
+    if (cli->servers.count != 1) {
         kr_fail(err, KR_USAGE,
-                cli->server_count ? "one --server is wanted, not %d" : "no server is named",
-                cli->server_count);
+                cli->servers.count ? "one --server is wanted, not %zu" : "no server is named",
+                cli->servers.count);
         kr_hint(err, "--server=/run/mysqld/mysqld.sock, or an option file with a [client] group");
         return err->status;
     }
     KR_TRY(cli_password_source(cli, &password, err));
     const struct kr_server_options options = {.password = password};
-    enum kr_status status = kr_server_connect(cli->servers[0], &options, ret, err);
+    enum kr_status status = kr_server_connect(cli->servers.at[0], &options, ret, err);
     kr_pin_source_free(password);
     return status;
 }

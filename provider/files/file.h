@@ -12,13 +12,15 @@
 
 #include "files/keys.h"
 #include "files/report.h"
+#include "files/walk.h"
 
 /* What the files that one thread works on share. */
 struct kr_file_run {
-    struct kr_file_keys *keys; /* never NULL; it may know no keyring */
-    unsigned threads;          /* that one file may be worked on by; at least 1 */
-    const atomic_bool *stop;   /* ends the work soon; never NULL */
-    atomic_ullong *done_bytes; /* what progress is told by; never NULL */
+    struct kr_file_keys *keys;  /* never NULL; it may know no keyring */
+    unsigned threads;           /* that one file may be worked on by; at least 1 */
+    const atomic_bool *stop;    /* ends the work soon; never NULL */
+    atomic_ullong *done_bytes;  /* what progress is told by; never NULL */
+    const struct kr_walk *walk; /* the other files of the run; NULL: unknown */
     bool brief; /* inspect need not look at each unit for what its number and the header say */
 };
 

@@ -16,6 +16,7 @@ static const struct kr_file_kind_ops *const table[] = {
     &kr_mysql_keyring_plugin_ops,
     &kr_mariadb_tablespace_ops,
     &kr_mariadb_binlog_ops,
+    &kr_mariadb_delta_ops,
     &kr_mariadb_redo_ops,
     &kr_aria_data_ops,
     &kr_aria_index_ops,

@@ -52,7 +52,8 @@ extern const struct kr_file_kind_ops kr_key_list_ops, kr_key_list_encrypted_ops,
 
 /* MariaDB's: provider/files/mariadb_*.c, aria.c */
 extern const struct kr_file_kind_ops kr_mariadb_tablespace_ops, kr_mariadb_binlog_ops,
-    kr_mariadb_redo_ops, kr_aria_data_ops, kr_aria_index_ops, kr_aria_log_ops, kr_aria_control_ops;
+    kr_mariadb_redo_ops, kr_mariadb_delta_ops, kr_aria_data_ops, kr_aria_index_ops, kr_aria_log_ops,
+    kr_aria_control_ops;
 
 /* MySQL's: provider/files/mysql_*.c. */
 extern const struct kr_file_kind_ops kr_mysql_tablespace_ops, kr_mysql_redo_ops,

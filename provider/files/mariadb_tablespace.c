@@ -11,9 +11,8 @@
 
 #include "base/secret.h"
 #include "files/kinds.h"
-#include "files/mariadb_keys.h"
+#include "files/mariadb_pages.h"
 #include "files/pages.h"
-#include "formats/mariadb_page.h"
 
 static bool read_space(const struct kr_file *file, struct kr_mariadb_space *ret)
 {
@@ -218,34 +217,35 @@ struct pass {
 };
 
 /* Decrypts one page in place. KR_NOT_FOUND: its key is not here. */
-static enum kr_status open_page(const struct pass *pass, const struct kr_mariadb_page *what,
-                                uint8_t *page)
+static enum kr_status open_page(const struct kr_mariadb_space *space,
+                                const struct kr_mariadb_keys *keys,
+                                const struct kr_mariadb_page *what, uint8_t *page)
 {
     uint8_t iv[KR_MARIADB_IV_BYTES];
-    if (!pass->keys || what->version == 0)
+    if (!keys || what->version == 0)
         return KR_NOT_FOUND;
-    kr_mariadb_page_iv(&pass->space, page, iv);
-    return kr_mariadb_keys_decrypt(pass->keys, what->version, iv, page + what->crypt_at,
-                                   what->crypt_len);
+    kr_mariadb_page_iv(space, page, iv);
+    return kr_mariadb_keys_decrypt(keys, what->version, iv, page + what->crypt_at, what->crypt_len);
 }
 
-/* The page, in the clear when it returns KR_OK, and what is wrong with it. */
-static enum kr_status examine(const struct pass *pass, uint64_t number, uint8_t *page,
-                              uint8_t *room, struct kr_mariadb_page *what,
-                              enum kr_mariadb_page_fault *ret)
+enum kr_status kr_mariadb_page_examine(const struct kr_mariadb_space *space,
+                                       const struct kr_mariadb_keys *keys, uint64_t number,
+                                       uint8_t *page, uint8_t *room,
+                                       struct kr_mariadb_page *ret_what,
+                                       enum kr_mariadb_page_fault *ret)
 {
-    if (!kr_mariadb_page_read(&pass->space, number, page, what)) {
+    if (!kr_mariadb_page_read(space, number, page, ret_what)) {
         *ret = KR_MARIADB_PAGE_BAD_LENGTH;
         return KR_OK;
     }
-    *ret = kr_mariadb_page_check(&pass->space, number, page, what);
+    *ret = kr_mariadb_page_check(space, number, page, ret_what);
     if (*ret > KR_MARIADB_PAGE_UNCHECKED)
         return KR_OK;
-    if (what->state == KR_MARIADB_PAGE_ENCRYPTED)
-        KR_TRY(open_page(pass, what, page));
-    else if (!what->compressed || what->state == KR_MARIADB_PAGE_COPY)
+    if (ret_what->state == KR_MARIADB_PAGE_ENCRYPTED)
+        KR_TRY(open_page(space, keys, ret_what, page));
+    else if (!ret_what->compressed || ret_what->state == KR_MARIADB_PAGE_COPY)
         return KR_OK;
-    *ret = kr_mariadb_page_check_plain(&pass->space, page, what, room);
+    *ret = kr_mariadb_page_check_plain(space, page, ret_what, room);
     return KR_OK;
 }
 
@@ -254,7 +254,8 @@ static enum kr_status verify_page(const struct pass *pass, uint64_t number, uint
 {
     struct kr_mariadb_page what = {0};
     enum kr_mariadb_page_fault fault;
-    enum kr_status status = examine(pass, number, page, room, &what, &fault);
+    enum kr_status status =
+        kr_mariadb_page_examine(&pass->space, pass->keys, number, page, room, &what, &fault);
     if (status == KR_NOT_FOUND && pass->space.temporary) {
         kr_file_check_count(pass->check, 0, 1, 0);
         return KR_OK;
@@ -308,7 +309,8 @@ static enum kr_status rewrite_page(const struct pass *pass, uint64_t number, uin
     struct kr_mariadb_page what = {0};
     enum kr_mariadb_page_fault fault = KR_MARIADB_PAGE_SOUND;
     unsigned long long n = number;
-    enum kr_status status = examine(pass, number, page, room, &what, &fault);
+    enum kr_status status =
+        kr_mariadb_page_examine(&pass->space, pass->keys, number, page, room, &what, &fault);
     if (status == KR_NOT_FOUND)
         return kr_fail(err, status, "page %llu of %s needs version %u of key %u, which is not here",
                        n, pass->path, what.version, pass->space.key_id);

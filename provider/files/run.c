@@ -112,7 +112,8 @@ static void start(struct files_run *all, struct worker *worker)
     worker->run = (struct kr_file_run){.keys = all->options->keys,
                                        .threads = all->large ? all->threads : 1,
                                        .stop = &all->stop,
-                                       .done_bytes = &worker->done};
+                                       .done_bytes = &worker->done,
+                                       .walk = all->walk};
     pthread_mutex_lock(&all->lock);
     all->working++;
     pthread_mutex_unlock(&all->lock);

@@ -166,6 +166,11 @@ static bool is_mysql_redo(const struct head *head)
              has_text(head, REDO_CREATOR_AT, "Log "))); /* "Log resized by", "Log cleared" */
 }
 
+static bool is_mariadb_delta(const struct head *head)
+{
+    return (has_text(head, 0, "xtra") || has_text(head, 0, "XTRA")) && name_ends(head, ".delta");
+}
+
 static bool is_mariadb_redo(const struct head *head)
 {
     uint32_t format = number(head, 0, 4) & 0x7fffffff; /* the top bit says: encrypted */
@@ -283,6 +288,8 @@ static const struct {
     [KR_FILE_MYSQL_TRANSFER] = {"mysql-transfer-key", "MySQL transfer key", MYSQL, is_transfer},
     [KR_FILE_MARIADB_TABLESPACE] = {"mariadb-tablespace", "MariaDB tablespace", MARIADB,
                                     is_mariadb_tablespace},
+    [KR_FILE_MARIADB_DELTA] = {"mariadb-delta", "MariaDB incremental backup", MARIADB,
+                               is_mariadb_delta},
     [KR_FILE_MARIADB_REDO] = {"mariadb-redo", "MariaDB redo log", MARIADB, is_mariadb_redo},
     [KR_FILE_ARIA_DATA] = {"aria-data", "Aria data", MARIADB, is_aria_data},
     [KR_FILE_ARIA_INDEX] = {"aria-index", "Aria index", MARIADB, is_aria_index},

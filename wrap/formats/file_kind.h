@@ -25,6 +25,7 @@ enum kr_file_kind {
     KR_FILE_MYSQL_BINLOG_ENCRYPTED,
     KR_FILE_MYSQL_TRANSFER, /* .cfp */
     KR_FILE_MARIADB_TABLESPACE,
+    KR_FILE_MARIADB_DELTA,    /* .delta: pages of a tablespace in an incremental backup */
     KR_FILE_MARIADB_REDO,     /* ib_logfile0 */
     KR_FILE_MARIADB_BINLOG,   /* in the clear or with a Start_encryption event */
     KR_FILE_ARIA_DATA,        /* .MAD */
