@@ -61,6 +61,8 @@ static enum kr_status choose_cipher(struct migration *m, struct kr_error *err)
 {
     const char *name = m->cli->values[OPT_CIPHER];
     m->cipher = KR_CIPHER_AES_CBC;
+    if (name && strcmp(m->from.spec.kind->name, "file-key-management") != 0)
+        return kr_fail(err, KR_USAGE, "--cipher is for keys from a file-key-management");
     if (!name || (kr_cipher_parse(name, &m->cipher) && !kr_cipher_derives(m->cipher)))
         return KR_OK;
     return kr_fail(err, KR_USAGE, "file_key_management uses its keys with aes-cbc or aes-ctr");

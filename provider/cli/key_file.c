@@ -11,9 +11,11 @@
 #include "base/hex.h"
 #include "base/io.h"
 #include "base/secret.h"
+#include "formats/key_list.h"
 #include "key_file.h"
 
 #define KEY_FILE_MAX 65536
+#define BLANKS " \t\r\n"
 
 static enum kr_status open_file(const char *path, int *ret, struct kr_error *err)
 {
@@ -53,93 +55,80 @@ static enum kr_status slurp(const char *path, char *text, struct kr_error *err)
     return read_all(fd, path, text, err);
 }
 
-static char *trim(char *text)
-{
-    static const char blanks[] = " \t\r";
-    char *end;
+struct found {
+    uint32_t id; /* that is wanted */
+    unsigned count;
+    uint8_t *key; /* secret memory */
+    size_t len;
+};
 
-    text += strspn(text, blanks);
-    end = text + strlen(text);
-    while (end > text && strchr(blanks, end[-1]))
-        *--end = '\0';
-    return text;
+static void take_key(uint32_t id, const char *digits, unsigned bits, void *context)
+{
+    struct found *found = context;
+    if (id != found->id || found->count++ > 0)
+        return;
+    found->len = bits / 8;
+    (void)kr_hex_decode(digits, bits / 4, found->key);
 }
 
-/* One line: *ret_digits when it holds the wanted key, NULL when it is blank, a comment or another
- * key's; false when it is neither. */
-static bool parse_line(char *line, uint32_t id, char **ret_digits)
+/* The one key that fits. */
+static enum kr_status find_key(const char *text, struct found *found, struct kr_error *err)
 {
-    char *semicolon, *end;
+    unsigned wrong = kr_key_list_wrong_line(text, strlen(text));
 
-    *ret_digits = NULL;
-    line = trim(line);
-    semicolon = strchr(line, ';');
-    if (*line == '\0' || *line == '#')
-        return true;
-    if (!semicolon) {
-        *ret_digits = line;
-        return true;
-    }
-    if (*line < '0' || *line > '9')
-        return false;
-    if (strtoull(line, &end, 10) == id)
-        *ret_digits = trim(semicolon + 1);
-    return *trim(end) == ';';
-}
-
-/* The digits of the one key that fits. */
-static enum kr_status find_digits(char *text, uint32_t id, char **ret, struct kr_error *err)
-{
-    char *rest = text, *line, *digits;
-    unsigned number = 0;
-
-    *ret = NULL;
-    while ((line = strsep(&rest, "\n"))) {
-        number++;
-        if (!parse_line(line, id, &digits))
-            return kr_fail(err, KR_USAGE, "line %u of the key file is not `id;hexkey`", number);
-        if (digits && *ret)
-            return kr_fail(err, KR_USAGE, "the key file holds more than one key for id %u", id);
-        if (digits)
-            *ret = digits;
-    }
-    if (*ret)
-        return KR_OK;
-    return kr_fail(err, KR_USAGE, "the key file holds no key for id %u", id);
-}
-
-static enum kr_status decode(const char *digits, uint8_t **ret_key, size_t *ret_len,
-                             struct kr_error *err)
-{
-    size_t len = strlen(digits) / 2;
-    KR_SECRET uint8_t *key = kr_secret_alloc(32);
-
-    if (!key)
-        return kr_fail_memory(err);
-    if ((len != 16 && len != 24 && len != 32) || !kr_hex_decode(digits, strlen(digits), key))
-        return kr_fail(err, KR_USAGE,
-                       "a key to import has 32, 48 or 64 hexadecimal digits and nothing else");
-    *ret_key = key;
-    *ret_len = len;
-    key = NULL;
+    if (wrong > 0)
+        return kr_fail(err, KR_USAGE, "line %u of the key file is not `id;hexkey`", wrong);
+    (void)kr_key_list_parse(text, strlen(text), true, take_key, found);
+    if (found->count == 0)
+        return kr_fail(err, KR_USAGE, "the key file holds no key for id %u", found->id);
+    if (found->count > 1)
+        return kr_fail(err, KR_USAGE, "the key file holds more than one key for id %u", found->id);
     return KR_OK;
+}
+
+/* A file of one key's digits, comments before it, and nothing else. */
+static bool read_digits(const char *text, struct found *found)
+{
+    size_t len;
+
+    for (text += strspn(text, BLANKS); *text == '#'; text += strspn(text, BLANKS))
+        text += strcspn(text, "\n");
+    len = strspn(text, "0123456789abcdefABCDEF");
+    if (text[len + strspn(text + len, BLANKS)] != '\0' || (len != 32 && len != 48 && len != 64))
+        return false;
+    found->len = len / 2;
+    return kr_hex_decode(text, len, found->key);
+}
+
+static enum kr_status read_key(const char *text, struct found *found, struct kr_error *err)
+{
+    if (read_digits(text, found))
+        return KR_OK;
+    if (strchr(text, ';'))
+        return find_key(text, found, err);
+    return kr_fail(err, KR_USAGE,
+                   "a key to import has 32, 48 or 64 hexadecimal digits and nothing else");
 }
 
 enum kr_status cli_read_key_file(const char *path, uint32_t id, uint8_t **ret_key, size_t *ret_len,
                                  struct kr_error *err)
 {
     KR_SECRET char *text = kr_secret_alloc(KEY_FILE_MAX + 1);
-    char *digits;
+    KR_SECRET uint8_t *key = kr_secret_alloc(32);
+    struct found found = {.id = id, .key = key};
 
-    if (!text)
-        return kr_fail_memory(err);
+    if (!text || !key)
+        return kr_fail_secret(err);
     KR_TRY(slurp(path, text, err));
     if (strncmp(text, "Salted__", 8) == 0) {
         kr_fail(err, KR_USAGE, "key file %s is encrypted", path);
-        kr_hint(err, "decrypt it into a pipe: openssl enc -d -aes-256-cbc -md sha1 -pass file:... "
-                     "-in FILE | p11keyring key create ID --import-hex-from -");
+        kr_hint(err, "p11keyring migrate --from file-key-management:PATH --from-password SOURCE "
+                     "--to p11keyring");
         return KR_USAGE;
     }
-    KR_TRY(find_digits(text, id, &digits, err));
-    return decode(digits, ret_key, ret_len, err);
+    KR_TRY(read_key(text, &found, err));
+    *ret_key = key;
+    *ret_len = found.len;
+    key = NULL;
+    return KR_OK;
 }

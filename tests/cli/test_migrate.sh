@@ -304,6 +304,8 @@ what_makes_no_sense() {
         migrate --from "file-key-management:keys" --to p11keyring
     refuses 2 "aes-cbc or aes-ctr" "" migrate --from "file-key-management:$FILES/sense" \
         --to p11keyring --cipher aes256-ctr
+    refuses 2 "--cipher is for" "" migrate --from p11keyring --cipher aes-ctr \
+        --to "file-key-management:$FILES/other" --allow-keys-in-the-clear
     refuses 2 "--from-password is for" "" migrate --from p11keyring --from-password prompt \
         --to "file-key-management:$FILES/other" --allow-keys-in-the-clear
     refuses 7 "whoever reads the file can use" "--allow-keys-in-the-clear" \
