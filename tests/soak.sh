@@ -23,6 +23,7 @@ export P11K_STEPS=${P11K_STEPS:-12}
 export P11K_CHANGES=${P11K_CHANGES:-150}
 export P11K_KILLS=${P11K_KILLS:-500}
 export P11K_KEYS=${P11K_KEYS:-10000}
+export P11K_REKEY_KILLS=${P11K_REKEY_KILLS:-100}
 export P11K_TABLES=${P11K_TABLES:-200}
 export P11K_FAULT_SECONDS=${P11K_FAULT_SECONDS:-600}
 export P11K_AWAY_SECONDS=${P11K_AWAY_SECONDS:-60}
@@ -102,6 +103,7 @@ part_bench() {
         "$ROOT/tests/lib/mysql_root.sh" compile "${P11K_MYSQL_BUILD:-$ROOT/build/mysql}" || return
     "$ROOT/tests/bench/server_share_mysql.sh" || rc=1
     "$ROOT/tests/bench/start_mysql.sh" || rc=1
+    "$ROOT/tests/bench/verify_many_mysql.sh" || rc=1
     return "$rc"
 }
 
