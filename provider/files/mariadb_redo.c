@@ -174,7 +174,7 @@ static enum kr_status inspect(struct kr_file *file, struct kr_file_report *repor
              redo.known ? "10.8 and later" : "before 10.8", redo.creator);
     if (!redo.known) {
         report->incomplete = true;
-        return kr_file_report_note(report, err, "logs before 10.8 are not looked into");
+        return kr_file_report_note(report, err, "redo logs from before MariaDB 10.8 are not looked into");
     }
     if (!usable(&redo, file->size, &why))
         return fail_header(report, err, why);

@@ -45,6 +45,8 @@ static void judge_units(const struct kr_file *file, const char *unit, struct kr_
     else if (check->unchecked > 0)
         judge(ret, KR_VERDICT_SKIPPED, "%llu %ss carry nothing to check them by",
               (unsigned long long)check->unchecked, unit);
+    else if (seen == 0 && ret->report.incomplete)
+        judge(ret, KR_VERDICT_SKIPPED, "%s", first_note(ret));
     else if (seen < total || seen == 0)
         judge(ret, KR_VERDICT_SKIPPED, "only %llu of %llu %ss were read", (unsigned long long)seen,
               (unsigned long long)total, unit);

@@ -175,6 +175,29 @@ crc32c() { # FILE BYTES
     echo $((c ^ 0xffffffff))
 }
 
+redo_head() { # FILE FORMAT CREATOR
+    truncate -s 4096 "$1"
+    put "$1" 0 4 "$2"
+    printf '%s' "$3" | dd of="$1" bs=1 seek=16 conv=notrunc status=none
+    put "$1" 508 4 "$(crc32c "$1" 508)"
+}
+
+# They are told by name, and what is not looked into is never called right.
+old_redo_logs_are_named() {
+    mkdir -p "$WORK/redo"/{my,ma104,ma106}
+    redo_head "$WORK/redo/my/ib_logfile0" 4 "MySQL 8.0.28"
+    redo_head "$WORK/redo/ma104/ib_logfile0" 103 "MariaDB 10.4.30"
+    redo_head "$WORK/redo/ma106/ib_logfile0" $((0xd0485953)) "MariaDB 10.6.18"
+    own "$WORK/redo"
+    expect 3 inspect "$WORK/redo" --json
+    equal "before 10.8, by MariaDB 10.4.30 no
+before 10.8, by MariaDB 10.6.18 yes
+format 4 (before MySQL 8.0.30), MySQL 8.0.28, from LSN 0 no" \
+        "$(json '.files[] | .format + " " + .encrypted')" "formats"
+    expect 1 verify "$WORK/redo/ma106"
+    contains "$OUT" "redo logs from before MariaDB 10.8 are not looked into"
+}
+
 # A tablespace of MariaDB, full_crc32 and under key 1, with many empty pages that are all looked at:
 # docs/FORMAT.md, "Files of MariaDB". It takes minutes to read and no room on the disk.
 large_tablespace() { # FILE
@@ -297,6 +320,7 @@ master_retire_wants_evidence() {
 check "the number of threads is checked" threads
 check "usage tells which keys are needed, and when that is not known" usage_tells_what_is_needed
 check "master retire takes complete evidence alone" master_retire_wants_evidence
+check "redo logs of old servers are named" old_redo_logs_are_named
 check "an interruption is told, and leaves nothing behind" interrupted
 check "key destroy ends old versions alone, with evidence" key_destroy_wants_evidence
 finish
