@@ -1,19 +1,44 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /* mariadb encrypt, decrypt: a running MariaDB server is brought there, and watched. */
+#include <string.h>
+
 #include "mariadb_work.h"
 
-static enum kr_status plan_goal(const struct mariadb_work *work, const struct kr_mariadb_wait *wait,
-                                const json_t *left, struct kr_error *err)
+/* They are what a run works on. */
+static void drop_tablespaces(json_t *left)
 {
-    enum kr_state_goal goal = *(const enum kr_state_goal *)wait->subject;
+    for (size_t i = json_array_size(left); i-- > 0;) {
+        const json_t *row = json_array_get(left, i);
+        if (strcmp(json_string_value(json_object_get(row, "kind")), "tablespace") == 0)
+            json_array_remove(left, i);
+    }
+}
+
+/* What a run would do, and what it would not. */
+static enum kr_status plan_goal(struct mariadb_work *work, const struct kr_mariadb_wait *wait,
+                                enum kr_state_goal goal, struct kr_error *err)
+{
+    CLI_JSON left = NULL;
+    char plan[256];
     uint64_t pages;
     size_t behind = mariadb_work_behind(work, wait, &pages);
 
-    return cli_plan(work->cli, err,
-                    "%s %zu of %zu tablespaces (%llu pages); %zu things on the list of p11keyring "
-                    "mariadb status are not as they should be now",
-                    goal == KR_STATE_ENCRYPTED ? "encrypt" : "decrypt", behind,
-                    work->state.space_count, (unsigned long long)pages, json_array_size(left));
+    KR_TRY(cli_read_left(work->conn, &work->state, goal, &left, err));
+    snprintf(plan, sizeof plan, "%s %zu of %zu tablespaces (%llu pages)",
+             goal == KR_STATE_ENCRYPTED ? "encrypt" : "decrypt", behind, work->state.space_count,
+             (unsigned long long)pages);
+    drop_tablespaces(left);
+    CLI_JSON result = json_pack("{s:b, s:s, s:O}", "dry_run", 1, "would", plan, "left", left);
+    if (!result)
+        return kr_fail_memory(err);
+    if (cli_print_json(work->cli, result))
+        return KR_OK;
+    printf("would %s\n", plan);
+    if (json_array_size(left) > 0)
+        printf("\nNot %s now, and what to do about it beside that:\n\n",
+               goal == KR_STATE_ENCRYPTED ? "encrypted" : "decrypted");
+    cli_print_left(left);
+    return KR_OK;
 }
 
 static void say_goal(const struct mariadb_work *work, enum kr_state_goal goal, const json_t *left)
@@ -88,20 +113,16 @@ static enum kr_status reach(struct mariadb_work *work, const struct kr_mariadb_w
 
 static enum kr_status run_goal(struct cli *cli, enum kr_state_goal goal, struct kr_error *err)
 {
-    const struct kr_mariadb_wait wait = {.behind = kr_mariadb_short_of_goal, .subject = &goal};
+    struct kr_mariadb_wait wait = {.behind = kr_mariadb_short_of_goal, .subject = &goal};
     MARIADB_WORK work;
-    uint64_t pages;
 
     KR_TRY(mariadb_work_begin(
         cli, goal == KR_STATE_ENCRYPTED ? "to encrypt its tables" : "to decrypt its tables", &work,
         err));
     KR_TRY(kr_mariadb_check_goal(work.conn, &work.state.settings, goal, err));
-    KR_TRY(mariadb_work_check_threads(&work, mariadb_work_behind(&work, &wait, &pages), err));
-    if (cli_flag(cli, OPT_DRY_RUN)) {
-        CLI_JSON left = NULL;
-        KR_TRY(cli_read_left(work.conn, &work.state, goal, &left, err));
-        return plan_goal(&work, &wait, left, err);
-    }
+    KR_TRY(mariadb_work_check_threads(&work, mariadb_work_behind(&work, &wait, &wait.pages), err));
+    if (cli_flag(cli, OPT_DRY_RUN))
+        return plan_goal(&work, &wait, goal, err);
     enum kr_status status = reach(&work, &wait, goal, err);
     mariadb_work_put_back(&work);
     return status == KR_OK ? finish_goal(&work, goal, err) : status;

@@ -172,9 +172,12 @@ static enum kr_status carry_out(struct rotation *rotation, struct kr_error *err)
 {
     const struct kr_key_targets targets = {rotation->keys, rotation->count};
     struct mariadb_work *work = &rotation->work;
-    struct kr_mariadb_wait wait = {.behind = kr_mariadb_has_not_heard, .subject = &targets};
+    struct kr_mariadb_wait wait = {.behind = kr_mariadb_has_old_pages, .subject = &targets};
+    uint64_t pages;
 
     KR_TRY(make_versions(rotation, err));
+    mariadb_work_behind(work, &wait, &pages);
+    wait.behind = kr_mariadb_has_not_heard;
     KR_TRY(mariadb_work_wait(work, wait, err));
     if (work->waited.stuck) {
         kr_fail(err, KR_IO,
@@ -185,6 +188,7 @@ static enum kr_status carry_out(struct rotation *rotation, struct kr_error *err)
         return err->status;
     }
     wait.behind = kr_mariadb_has_old_pages;
+    wait.pages = pages;
     return work->waited.interrupted ? KR_OK : mariadb_work_wait(work, wait, err);
 }
 

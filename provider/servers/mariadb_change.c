@@ -107,7 +107,7 @@ enum kr_status kr_mariadb_wait(struct kr_server_conn *conn, struct kr_mariadb_st
                                const struct kr_mariadb_wait *wait, struct kr_mariadb_waited *ret,
                                struct kr_error *err)
 {
-    struct kr_mariadb_waited waited = {.pages = 0};
+    struct kr_mariadb_waited waited = {.pages = wait->pages};
     struct look before = {.pages = UINT64_MAX};
     uint64_t since = kr_now_ms();
     unsigned rests = 0, look_ms = LOOK_MS_MIN;

@@ -22,6 +22,7 @@ KR_MUST_USE enum kr_status kr_mariadb_set_goal(struct kr_server_conn *conn,
 struct kr_mariadb_wait {
     bool (*behind)(const struct kr_mariadb_space *space, const void *subject);
     const void *subject;
+    uint64_t pages; /* known to be behind before; the background threads may have begun */
     /* Called once a second at least with pages, and tablespaces behind; false ends the wait. */
     bool (*progress)(uint64_t done, uint64_t total, size_t spaces, void *context);
     void *context;
