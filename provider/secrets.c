@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum {
     ANSWER_LASTS_MS = 1000,
@@ -137,11 +139,19 @@ static enum kr_status refresh_unlocked(struct kr_secrets *secrets, struct kr_err
 
 /* --- life ------------------------------------------------------------------------------------- */
 
+/* A server may open its keyring as root, before it becomes its own user, and is not to write then.
+ */
+static bool owns_keystore(const struct kr_keyring *keyring)
+{
+    struct stat st;
+    return stat(keyring->keystore_path, &st) == 0 && st.st_uid == geteuid();
+}
+
 static enum kr_status refresh_and_tidy(struct kr_secrets *secrets, struct kr_error *err)
 {
     KR_TRY(kr_keyring_lock(secrets->keyring, err));
     enum kr_status status = kr_secrets_refresh_locked(secrets, err);
-    if (status == KR_OK)
+    if (status == KR_OK && owns_keystore(secrets->keyring))
         kr_imports_tidy_locked(secrets);
     kr_keyring_unlock(secrets->keyring);
     return status;

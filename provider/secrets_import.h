@@ -9,7 +9,7 @@
  * A key of the token and its row are made together or not at all. Before the first key is made the
  * keystore has a row that announces its id (namespace KR_NS_IMPORTS), and the transaction that adds
  * the secrets takes that row away. What a kill leaves behind is removed by the next
- * kr_secrets_open(), or the next import.
+ * kr_secrets_open() of the keystore's owner, or the next import.
  */
 #ifndef P11K_PROVIDER_SECRETS_IMPORT_H
 #define P11K_PROVIDER_SECRETS_IMPORT_H

@@ -25,7 +25,7 @@ migrate_keyring() { # FROM TO [option...]
 # Our keyring is there, but not yet loaded.
 file_server() {
     server_new i
-    KIND=file server_keyring i
+    KIND="file" server_keyring i
     server_options i "binlog-encryption = ON" "innodb-redo-log-encrypt = ON" \
         "innodb-undo-log-encrypt = ON"
     server_start i
@@ -161,9 +161,9 @@ gone_in_the_end() {
 
 # --- the way out -----------------------------------------------------------------------------------
 
-to_file() {
+to_file() { # [OPTION...]
     rm -f "$WORK/i/keyring/keys"
-    migrate_keyring component_keyring_pkcs11 component_keyring_file >"$WORK/migrate.log" 2>&1
+    migrate_keyring component_keyring_pkcs11 component_keyring_file "$@" >"$WORK/migrate.log" 2>&1
 }
 
 refused_in_token_mode() {
@@ -186,7 +186,10 @@ out_of_token_mode() {
     evidence second
     # shellcheck disable=SC2086
     destroy second $names
-    to_file || die "$(<"$WORK/migrate.log")"
+    server_start i
+    to_file --online-migration --socket="$WORK/i/socket" --user=root || die "$(<"$WORK/migrate.log")"
+    equal 1 "$(sql i "SELECT @@GLOBAL.keyring_operations")" "keyring_operations"
+    server_stop i
 }
 
 # Nothing of ours is left in this server's way.

@@ -314,6 +314,38 @@ static void test_a_token_that_takes_none_says_so(void **state)
     close_secrets(&opened);
 }
 
+static void check_apart(struct kr_token *token, enum kr_resident_mode mode, bool wanted_way)
+{
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_resident_import import = {.label = "imported", .mode = mode, .key = innodb_key};
+    uint8_t block[16] = {0}, iv[16] = {0};
+    bool unwrapped, ecb = mode == KR_RESIDENT_ECB;
+    const struct kr_resident_op other = {.mode = ecb ? KR_RESIDENT_CBC : KR_RESIDENT_ECB,
+                                         .encrypt = true,
+                                         .imported = true,
+                                         .iv = ecb ? iv : NULL};
+    must(kr_object_id_make(&import.id, &err), &err);
+    must(kr_resident_import(token, &import, 1, &unwrapped, &err), &err);
+    assert_true(unwrapped == wanted_way);
+    assert_int_not_equal(kr_resident_crypt(token, &import.id, &other, block, 16, block, &err),
+                         KR_OK);
+    assert_string_equal(err.ckr_name, "CKR_MECHANISM_INVALID");
+}
+
+static void test_the_token_keeps_the_modes_apart(void **state)
+{
+    struct keyring_fixture *f = *state;
+    struct kr_pin_source *pin;
+    struct kr_token *token = fixture_token(&f->token, P11K_MOCK, &pin);
+    check_apart(token, KR_RESIDENT_ECB, false);
+    check_apart(token, KR_RESIDENT_CBC, false);
+    mock_rules("%s", "");
+    check_apart(token, KR_RESIDENT_ECB, true);
+    check_apart(token, KR_RESIDENT_CBC, true);
+    kr_token_close(token);
+    kr_pin_source_free(pin);
+}
+
 /* It says that the key is what was asked for, and would let it out. */
 static void test_a_key_that_came_out_open_is_not_kept(void **state)
 {
@@ -502,6 +534,7 @@ int main(void)
         TEST(test_a_token_that_unwraps_none_takes_them_by_another_way),
         TEST(test_a_token_that_unwraps_does_not_see_the_key),
         TEST(test_a_token_that_takes_none_says_so),
+        TEST(test_the_token_keeps_the_modes_apart),
         TEST(test_a_key_that_came_out_open_is_not_kept),
         TEST(test_each_failure_of_unwrapping_is_got_over),
         TEST(test_keys_without_rows_are_removed),
