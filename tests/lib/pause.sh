@@ -35,7 +35,18 @@ let_go() { echo >"$WORK/$1.in"; }
 
 said() { grep -qxF "$2" "$WORK/$1.out"; }
 
-children() { cat "/proc/$1/task/$1/children"; }
+stat_of() { # PID FIELD: 2 the parent, 4 the session
+    local stat
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+    cut -d " " -f "$2" <<<"${stat##*) }"
+}
+
+watchdog_of() { # PID
+    local dir
+    for dir in /proc/[0-9]*; do
+        [[ $(stat_of "${dir#/proc/}" 2) != "$1" ]] || echo "${dir#/proc/}"
+    done
+}
 
 nothing_left() {
     [[ ! -e $RECORD ]] || die "the record is still there: $(<"$RECORD")"
@@ -79,14 +90,15 @@ leaves_off_what_was_off() { # NAME
 killed_servers_are_resumed() { # NAME...
     local name specs=() hits=0 runs=0 start took
     for name in "$@"; do specs+=("$WORK/$name.client.cnf"); done
-    local steps=pccccccccccccccccccccr
+    local steps
+    steps=p$(printf "c%.0s" {1..60})r
     start=${EPOCHREALTIME/./}
-    "$WORK/bin/hold_pause" "$RECORD" $steps "${specs[@]}" >"$WORK/whole"
+    "$WORK/bin/hold_pause" "$RECORD" "$steps" "${specs[@]}" >"$WORK/whole"
     took=$((${EPOCHREALTIME/./} - start))
     while ((hits < KILLS)); do
         ((++runs <= 60 * KILLS)) || die "only $hits of $runs kills fell while servers were paused"
         set -m
-        hold killed $steps "${specs[@]}"
+        hold killed "$steps" "${specs[@]}"
         set +m
         sleep "$(printf '0.%06d' $((RANDOM * took / 32768 % 1000000)))"
         kill -KILL -- "-$hold_pid" 2>/dev/null || true
@@ -106,11 +118,11 @@ repairs_after_both_are_killed() { # NAME...
     for name in "$@"; do specs+=("$WORK/$name.client.cnf"); done
     hold both pw "${specs[@]}"
     eventually 20 said both paused
-    dog=$(children "$hold_pid")
+    dog=$(watchdog_of "$hold_pid")
     ! repair 2>"$WORK/err" || die "repaired while a run was at work"
     contains "$WORK/err" "still at work"
-    kill -KILL "$hold_pid" "${dog% }"
-    wait_gone "${dog% }" 10
+    kill -KILL "$hold_pid" "$dog"
+    wait_gone "$dog" 10
     for name in "$@"; do is_off "$name"; done
     ! "$WORK/bin/hold_pause" "$RECORD" pr "${specs[@]}" 2>"$WORK/err" || die "ran over the record"
     contains "$WORK/err" "p11keyring migrate --repair"
@@ -124,27 +136,35 @@ repairs_after_both_are_killed() { # NAME...
 resumes_without_the_watchdog() { # NAME
     hold alone pwr "$WORK/$1.client.cnf"
     eventually 20 said alone paused
-    kill -KILL "$(children "$hold_pid" | tr -d ' ')"
+    kill -KILL "$(watchdog_of "$hold_pid")"
     let_go alone
     wait "$hold_pid"
     is_on "$1"
     nothing_left
 }
 
-# Secrets of the watchdog: nothing of ours is open in it, it cannot be read, no signal but KILL ends it.
-watchdog_is_alone() { # NAME
+# Nothing of ours is open in the watchdog, no signal but KILL ends it, and the password with which it
+# logged in is not in its memory; that the search finds something else shows that it works.
+watchdog_is_alone() { # NAME PASSWORD
     local dog
+    sql "$1" "CREATE USER dba@localhost IDENTIFIED BY '$2'; GRANT ALL ON *.* TO dba@localhost"
+    printf '[client]\nsocket = %s\nuser = dba\npassword = %s\n' "$WORK/$1/socket" "$2" >"$WORK/dba.cnf"
+    chmod 600 "$WORK/dba.cnf"
     exec 7<"$0"
-    hold guard pwr "$WORK/$1.client.cnf"
+    hold guard pwr "$WORK/dba.cnf"
     eventually 20 said guard paused
     exec 7<&-
-    dog=$(children "$hold_pid" | tr -d ' ')
+    dog=$(watchdog_of "$hold_pid")
     equal p11k-watchdog "$(cat "/proc/$dog/comm")" "name"
-    [[ $(ps -o sid= -p "$dog") != "$(ps -o sid= -p "$hold_pid")" ]] || die "the session is ours"
+    [[ $(stat_of "$dog" 4) != "$(stat_of "$hold_pid" 4)" ]] || die "the session is ours"
     kill -TERM "$dog"
     kill -INT "$dog"
     kill -HUP "$dog"
     ! find "/proc/$dog/fd" -lname "$0" | grep -q . || die "a descriptor of ours is open"
+    gcore -o "$WORK/core" "$dog" >/dev/null
+    grep -qaF " at $WORK/$1/socket" "$WORK/core.$dog"
+    lacks "$WORK/core.$dog" "$2"
+    rm "$WORK/core.$dog"
     let_go guard
     wait "$hold_pid"
     is_on "$1"

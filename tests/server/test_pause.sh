@@ -91,7 +91,8 @@ check "all are paused or none" all_or_none "$(random_hex 8)"
 check "a server named twice" named_twice
 check "one run at a time" two_runs_at_once a
 check "killed while servers are paused: they are resumed" killed_servers_are_resumed a b
-check "the watchdog has a session of its own and nothing of ours" watchdog_is_alone a
+check "the watchdog has a session of its own and nothing of ours, nor the password" watchdog_is_alone a \
+    "$(random_hex 12)"
 check "killed with the watchdog: the record repairs it" repairs_after_both_are_killed a b
 check "the watchdog killed: we resume by the record" resumes_without_the_watchdog a
 check "a record of another account, or of something else, is refused" foreign_record
