@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "servers/pause.h"
+
 static const char *user_name(uid_t uid)
 {
     const struct passwd *user = getpwuid(uid);
@@ -184,6 +186,10 @@ void doctor_leftovers(struct doctor *doctor, struct finding *finding)
             doctor_warn(finding, "%s/%s is left of a master create that was cut off", dir,
                         entry->d_name);
             doctor_fix(finding, "rm %s/%s*, when no master create is running", dir, entry->d_name);
+        } else if (strcmp(entry->d_name + len, KR_PAUSE_SUFFIX) == 0) {
+            doctor_warn(finding, "%s/%s: a migration has paused servers, or was killed then", dir,
+                        entry->d_name);
+            doctor_fix(finding, "p11keyring migrate --repair, unless one is running");
         } else if (strcmp(entry->d_name + len, "-journal") == 0) {
             doctor_warn(finding, "%s/%s: a change is being made or was cut off", dir,
                         entry->d_name);

@@ -34,8 +34,9 @@ struct kr_paused_server {
     enum kr_pause_state state;
 };
 
-/* The record of a keystore or key file: "<path>.paused-servers", malloc'ed; NULL when out of
+/* The record of a keystore or key file: its path with this behind it, malloc'ed; NULL when out of
  * memory. */
+#define KR_PAUSE_SUFFIX ".paused-servers"
 char *kr_pause_record_path(const char *path);
 
 /* Starts the watchdog, connects to each server (`specs` as kr_server_connect(); the options'

@@ -15,7 +15,6 @@
 
 #include "base/io.h"
 
-#define SUFFIX ".paused-servers"
 #define HEAD "p11keyring-paused 1\n"
 #define SOCKET "socket "
 #define OPTION_FILE "file "
@@ -26,7 +25,7 @@ enum { RECORD_MAX = 64 * 1024 };
 char *kr_pause_record_path(const char *path)
 {
     char *record;
-    return asprintf(&record, "%s" SUFFIX, path) < 0 ? NULL : record;
+    return asprintf(&record, "%s" KR_PAUSE_SUFFIX, path) < 0 ? NULL : record;
 }
 
 static enum kr_status fail_io(const char *what, const char *path, struct kr_error *err)

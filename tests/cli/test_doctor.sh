@@ -74,6 +74,9 @@ files() {
     as_server touch "$STORE.new-x1"
     finds 3 "leftovers" warning "rm "
     rm "$STORE.new-x1"
+    as_server touch "$STORE.paused-servers"
+    finds 3 "leftovers" warning "migrate --repair"
+    rm "$STORE.paused-servers"
     sed -i "s|^datadir.*|datadir = $KEYRING|" "$WORK/server.cnf"
     finds 1 "keystore place" error "data directory"
     server_cnf
