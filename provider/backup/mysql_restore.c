@@ -86,28 +86,35 @@ static enum kr_status find_foreign_index(const struct kr_walk *walk, const char 
 /* --- before anything is written ----------------------------------------------------------------
  */
 
-/* Which number of its master key a file names; and whether an interrupted restore has sealed it. */
+/* Sealed by the keyring, since a restore was interrupted. */
+static bool is_done(const struct restoring *all, const struct kr_mysql_sealed *sealed,
+                    const struct kr_file *file, uint8_t *opened)
+{
+    struct kr_file_keys *to = all->restore->to;
+    struct kr_error ignored = KR_ERROR_INIT;
+    return to && kr_mysql_sealed_open(sealed, all->bundle, file, opened, &ignored) != KR_OK &&
+           kr_mysql_sealed_open(sealed, to, file, opened, &ignored) == KR_OK;
+}
+
+/* Which number of its master key a file names. */
 static enum kr_status see_file(struct restoring *all, const char *path,
                                const struct kr_file_run *run, struct kr_error *err)
 {
     KR_FILE file = {.fd = -1};
     struct kr_mysql_sealed sealed;
-    struct kr_error ignored = KR_ERROR_INIT;
     bool found;
     KR_SECRET uint8_t *opened = kr_secret_alloc(KR_MYSQL_OPENED_MAX);
     if (!opened)
         return kr_fail_secret(err);
     KR_TRY(kr_file_open(path, run, &file, err));
     KR_TRY(kr_mysql_sealed_find(&file, &sealed, &found, err));
-    bool by_keyring =
-        found && kr_mysql_sealed_open(&sealed, all->bundle, &file, opened, &ignored) != KR_OK &&
-        kr_mysql_sealed_open(&sealed, all->restore->to, &file, opened, &ignored) == KR_OK;
+    bool done = found && is_done(all, &sealed, &file, opened);
     pthread_mutex_lock(&all->lock);
     if (sealed.kind == KR_FILE_MYSQL_BINLOG_ENCRYPTED)
         all->binlog = true;
     else
         all->innodb = true;
-    if (by_keyring)
+    if (done)
         kr_mysql_masters_see_sealed(all->masters, &sealed);
     else if (found)
         kr_mysql_masters_see(all->masters, &sealed);
@@ -223,7 +230,9 @@ static enum kr_status restore_all(struct restoring *all, struct kr_error *err)
     KR_TRY(run_all(all, check_one, err));
     if (all->restored->interrupted || all->restored->failed > 0)
         return KR_OK;
-    KR_TRY(kr_mysql_masters_choose(all->masters, all->restore->to, all->innodb, all->binlog, err));
+    if (all->restore->to)
+        KR_TRY(
+            kr_mysql_masters_choose(all->masters, all->restore->to, all->innodb, all->binlog, err));
     return all->restore->dry_run ? KR_OK : write_all(all, err);
 }
 

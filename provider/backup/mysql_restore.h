@@ -17,7 +17,7 @@
 struct kr_mysql_restore {
     const struct kr_walk *walk; /* all files of one data directory, or of none with `alone` */
     const struct kr_bundle *bundle;
-    struct kr_file_keys *to; /* of the configured keyring */
+    struct kr_file_keys *to; /* of the configured keyring; NULL with `dry_run`: there is none yet */
     bool resident;           /* new master keys are made in the token */
     bool alone;              /* files in no data directory are copies that no server knows */
     bool dry_run;

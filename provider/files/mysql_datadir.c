@@ -28,7 +28,8 @@ struct held {
 
 struct kr_mysql_datadirs {
     bool alone;
-    struct kr_file_keys *headers_to; /* NULL: pages are changed */
+    bool headers_only;
+    struct kr_file_keys *to; /* of headers that are sealed anew already; may be NULL */
     pthread_mutex_t lock;
     struct held *held;
     size_t count;
@@ -48,7 +49,8 @@ enum kr_status kr_mysql_datadirs_new(bool alone, struct kr_mysql_datadirs **ret,
 
 void kr_mysql_datadirs_headers_only(struct kr_mysql_datadirs *dirs, struct kr_file_keys *to)
 {
-    dirs->headers_to = to;
+    dirs->headers_only = true;
+    dirs->to = to;
 }
 
 void kr_mysql_datadirs_free(struct kr_mysql_datadirs *dirs)
@@ -168,7 +170,8 @@ static enum kr_status log_has_headers(const char *dir, uint64_t checkpoint,
     if (asprintf(&folder, "%s" REDO_FOLDER, dir) < 0)
         return kr_fail_memory(err);
     other.keys = to;
-    enum kr_status status = kr_mysql_redo_has_headers(folder, checkpoint, &other, ret, &ignored);
+    enum kr_status status =
+        to ? kr_mysql_redo_has_headers(folder, checkpoint, &other, ret, &ignored) : KR_NOT_FOUND;
     if (status != KR_OK)
         status = kr_mysql_redo_has_headers(folder, checkpoint, run, ret, err);
     free(folder);
@@ -211,13 +214,13 @@ static enum kr_status check_recovery(const char *dir, const struct kr_file_run *
     return status == KR_OK && has ? refuse_headers(dir, err) : status;
 }
 
-static enum kr_status check(const char *dir, int system, const struct kr_file_run *run,
-                            struct kr_file_keys *headers_to, struct kr_error *err)
+static enum kr_status check(const struct kr_mysql_datadirs *dirs, const char *dir, int system,
+                            const struct kr_file_run *run, struct kr_error *err)
 {
     struct kr_error unclean = KR_ERROR_INIT;
     enum kr_status status = check_clean(dir, system, run, &unclean);
-    if (status == KR_REFUSED && headers_to)
-        return check_recovery(dir, run, headers_to, &unclean, err);
+    if (status == KR_REFUSED && dirs->headers_only)
+        return check_recovery(dir, run, dirs->to, &unclean, err);
     if (status != KR_OK)
         *err = unclean;
     return status;
@@ -238,13 +241,14 @@ static enum kr_status take_lock(const char *dir, const char *system, int fd, str
     return err->status;
 }
 
-static enum kr_status lock(const char *dir, const char *system, const struct kr_file_run *run,
-                           struct kr_file_keys *headers_to, int *ret, struct kr_error *err)
+static enum kr_status lock(const struct kr_mysql_datadirs *dirs, const char *dir,
+                           const char *system, const struct kr_file_run *run, int *ret,
+                           struct kr_error *err)
 {
     int fd = open(system, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     enum kr_status status = take_lock(dir, system, fd, err);
     if (status == KR_OK)
-        status = check(dir, fd, run, headers_to, err);
+        status = check(dirs, dir, fd, run, err);
     if (status == KR_OK)
         *ret = fd;
     else
@@ -274,7 +278,7 @@ static enum kr_status hold(struct kr_mysql_datadirs *dirs, const char *dir, cons
     entry->path = strdup(dir);
     if (!entry->path)
         return kr_fail_memory(err);
-    enum kr_status status = lock(dir, system, run, dirs->headers_to, &entry->fd, err);
+    enum kr_status status = lock(dirs, dir, system, run, &entry->fd, err);
     if (status == KR_OK)
         dirs->count++;
     else

@@ -15,9 +15,10 @@ struct kr_mysql_datadirs;
 /* `alone`: files that are in no data directory are copies that no server knows. */
 KR_MUST_USE enum kr_status kr_mysql_datadirs_new(bool alone, struct kr_mysql_datadirs **ret,
                                                  struct kr_error *err);
-/* What is changed are headers alone, and after it they open with the keys of `to`: a directory that
- * was not shut down cleanly will do as well, if recovery will not write headers itself. It does not
- * in what CLONE made: there the server leaves out what the log has of them. */
+/* What is changed are headers alone, and after it they open with the keys of `to` (NULL: those are
+ * not made yet): a directory that was not shut down cleanly will do as well, if recovery will not
+ * write headers itself. It does not in what CLONE made: there the server leaves out what the log
+ * has of them. */
 void kr_mysql_datadirs_headers_only(struct kr_mysql_datadirs *dirs, struct kr_file_keys *to);
 /* Lets servers start again. NULL is accepted. */
 void kr_mysql_datadirs_free(struct kr_mysql_datadirs *dirs);
