@@ -154,7 +154,6 @@ static enum kr_status add_file_keys(const struct kr_walk *walk,
     enum kr_status status =
         kr_backup_add_file_keys(walk, options, ret->bundle, files, ret_interrupted, err);
     for (size_t i = 0; i < walk->count && status == KR_OK; i++) {
-        ret->file_keys += files[i].result == KR_BACKUP_FILE_ADDED;
         if (files[i].result == KR_BACKUP_FILE_FAILED)
             status = fail_file(walk->files[i].path, &files[i].why, err);
     }
@@ -190,5 +189,9 @@ enum kr_status kr_collect_files(const struct kr_walk *walk, const struct kr_file
     KR_TRY(check_needs(ret, err));
     KR_TRY(choose(ret, err));
     KR_TRY(add_file_keys(walk, options, ret, ret_interrupted, err));
-    return kr_bundle_settle(ret->bundle, err);
+    KR_TRY(kr_bundle_settle(ret->bundle, err));
+    /* The files of a redo log have one key. */
+    for (size_t i = 0; i < kr_bundle_count(ret->bundle); i++)
+        ret->file_keys += kr_bundle_get(ret->bundle, i).kind == KR_BUNDLE_FILE_KEY;
+    return KR_OK;
 }

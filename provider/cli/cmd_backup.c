@@ -118,9 +118,10 @@ static void warn(struct making *making)
                  "%llu files could not be asked for all their keys, the first is %s: the bundle "
                  "may lack some",
                  (unsigned long long)usage->silent, usage->first_silent);
-    if (usage->unknown > 0)
+    if (usage->unknown > 0 && !cli_flag(making->cli, OPT_IGNORE_UNKNOWN))
         cli_warn(making->cli,
-                 "%llu files are of no known kind, the first is %s: the bundle may lack their keys",
+                 "%llu files are of no known kind, the first is %s: the bundle may lack their keys "
+                 "(--ignore-unknown: they are not meant)",
                  (unsigned long long)usage->unknown, usage->first_unknown);
     if (kr_bundle_count(making->keys.bundle) == 0)
         cli_warn(making->cli, "the bundle has no key: %s",

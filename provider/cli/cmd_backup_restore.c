@@ -4,9 +4,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "backup/mysql_restore.h"
 #include "backup/restore.h"
 #include "backup_bundles.h"
+#include "backup_mysql.h"
 #include "file_rows.h"
 
 struct restoring {
@@ -16,7 +16,6 @@ struct restoring {
     struct kr_bundle *bundle;
     struct cli_files files; /* without folders: empty */
     struct kr_usage usage;  /* of the files */
-    bool reseal;            /* MySQL's files get new master keys */
     struct kr_file_keys *to;
     struct kr_restore_result done;
     struct kr_mysql_restored mysql;
@@ -60,24 +59,6 @@ static enum kr_status look_at_files(struct restoring *r, struct kr_error *err)
     KR_TRY(cli_files_run(&r->files, add_file, &r->usage, err));
     r->interrupted = r->files.interrupted;
     return KR_OK;
-}
-
-static bool keeps_in_token(const struct cli *cli)
-{
-    return strcmp(cli->config->mysql.master_keys, "token") == 0;
-}
-
-/* What a master key sealed that cannot come, or is not to: a key of a token, or on demand. */
-static void choose_reseal(struct restoring *r)
-{
-    const size_t count = kr_bundle_count(r->bundle);
-    const bool file_keys =
-        count > 0 && kr_bundle_get(r->bundle, count - 1).kind == KR_BUNDLE_FILE_KEY;
-    bool sealed = false;
-
-    for (size_t i = 0; i < r->usage.key_count; i++)
-        sealed |= *r->usage.keys[i].name && !r->usage.keys[i].master;
-    r->reseal = sealed && (keeps_in_token(r->cli) || file_keys || cli_flag(r->cli, OPT_NEW_MASTER));
 }
 
 /* Of MySQL's files it is told when they are opened. */
@@ -162,7 +143,7 @@ static enum kr_status restore_keys(struct restoring *r, struct kr_keyring *keyri
     progress.unit = "keys";
     const struct kr_restore_options options = {
         .rotation_step = cli_flag(cli, OPT_SAME_SERVER) ? 0 : cli->config->mariadb.rotation_step,
-        .without_masters = r->reseal,
+        .without_masters = cli_reseals_mysql(cli, &r->usage),
         .dry_run = dry_run,
         .detail = detail,
         .progress = cli_progress_step,
@@ -174,61 +155,30 @@ static enum kr_status restore_keys(struct restoring *r, struct kr_keyring *keyri
     return r->interrupted ? KR_OK : status;
 }
 
-/* What files of MySQL seal under a master key that stayed behind gets a new one. */
-static enum kr_status reseal_files(struct restoring *r, bool dry_run, struct kr_error *err)
+static enum kr_status restore_files(struct restoring *r, struct kr_file_keys *to, bool dry_run,
+                                    struct kr_error *err)
 {
-    const struct cli *cli = r->cli;
-    KR_AUDIT_OWNED struct kr_audit *audit = NULL;
+    enum kr_status status =
+        cli_restore_mysql(&r->files, &r->usage, r->bundle, to, dry_run, &r->mysql, err);
 
-    if (!r->reseal || r->interrupted)
-        return KR_OK;
-    KR_TRY(kr_audit_open(cli->config, &audit, err));
-    const struct kr_mysql_restore restore = {
-        .walk = &r->files.walk,
-        .bundle = r->bundle,
-        .to = r->to,
-        .resident = keeps_in_token(cli),
-        .audit = audit,
-        .alone = cli_flag(cli, OPT_ALONE),
-        .dry_run = dry_run,
-        .options = {.progress = cli_progress_step, .progress_context = &r->files.progress}};
-    kr_mysql_restored_free(&r->mysql);
-    enum kr_status status = kr_mysql_restore(&restore, &r->mysql, err);
-    cli_progress_end(&r->files.progress);
-    r->interrupted |= r->mysql.interrupted;
+    r->interrupted |= r->files.interrupted;
     return status;
 }
 
 /* --- what is said ----------------------------------------------------------------------------- */
 
-static json_t *failed_files(const struct restoring *r)
-{
-    json_t *rows = json_array();
-
-    for (size_t i = 0; r->mysql.files && i < r->files.walk.count; i++) {
-        const struct kr_error *why = &r->mysql.files[i].why;
-        if (why->status == KR_OK)
-            continue;
-        json_array_append_new(rows, cli_file_failed(r->files.walk.files[i].path, why));
-        fprintf(stderr, "p11keyring: error: %s: %s\n", r->files.walk.files[i].path, why->text);
-    }
-    return rows;
-}
-
 static enum kr_status tell(struct restoring *r, json_t *bundles, struct kr_error *err)
 {
     const struct kr_restore_result *done = &r->done;
-    CLI_JSON result =
-        json_pack("{s:O, s:I, s:I, s:I, s:o, s:I, s:o}", "bundles", bundles, "restored",
-                  (json_int_t)done->added, "equal", (json_int_t)done->equal, "rotated",
-                  (json_int_t)done->rotated, "new_master_key", cli_text(r->master),
-                  "files_resealed", (json_int_t)r->mysql.done, "files_failed", failed_files(r));
+    CLI_JSON result = json_pack("{s:O, s:I, s:I, s:I, s:o, s:o}", "bundles", bundles, "restored",
+                                (json_int_t)done->added, "equal", (json_int_t)done->equal,
+                                "rotated", (json_int_t)done->rotated, "new_master_key",
+                                cli_text(r->master), "mysql", cli_restored_mysql(&r->mysql));
 
     if (!result)
         return kr_fail_memory(err);
     cli_tell_partial(&r->chain, result);
-    if (r->mysql.failed > 0)
-        r->cli->exit_code = 1;
+    cli_warn_restored_mysql(r->cli, &r->mysql);
     if (cli_print_json(r->cli, result))
         return KR_OK;
     if (done->added > 0)
@@ -241,8 +191,7 @@ static enum kr_status tell(struct restoring *r, json_t *bundles, struct kr_error
         printf("under the new master key '%s'\n", r->master);
     if (done->rotated > 0)
         printf("%zu data keys have a new version, which no other copy has\n", done->rotated);
-    if (r->mysql.done > 0)
-        printf("%zu files of MySQL are sealed by %s\n", r->mysql.done, r->mysql.masters.innodb);
+    cli_print_restored_mysql(&r->mysql);
     if (done->added > 0)
         cli_hint("make a bundle of what this keyring has now: p11keyring backup create -o BUNDLE");
     return KR_OK;
@@ -273,11 +222,9 @@ static enum kr_status check(struct restoring *r, struct kr_error *err)
     if (r->interrupted)
         return KR_OK;
     KR_TRY(check_needs(r, keyring, err));
-    choose_reseal(r);
-    if (!keyring)
-        return KR_OK;
-    KR_TRY(restore_keys(r, keyring, true, err));
-    return reseal_files(r, true, err);
+    if (keyring)
+        KR_TRY(restore_keys(r, keyring, true, err));
+    return restore_files(r, keyring ? r->to : NULL, true, err);
 }
 
 static enum kr_status change(struct restoring *r, struct kr_error *err)
@@ -291,7 +238,7 @@ static enum kr_status change(struct restoring *r, struct kr_error *err)
     if (there && cli_flag(r->cli, OPT_NEW_MASTER))
         KR_TRY(rotate_master(r, keyring, err));
     KR_TRY(restore_keys(r, keyring, false, err));
-    return reseal_files(r, false, err);
+    return r->interrupted ? KR_OK : restore_files(r, r->to, false, err);
 }
 
 enum kr_status cli_run_backup_restore(struct cli *cli, struct kr_error *err)

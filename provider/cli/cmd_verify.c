@@ -21,7 +21,7 @@ struct verified {
     json_t *row;
     enum kr_file_verdict verdict;
     enum kr_status status;
-    bool opened; /* all of it was read, some of which carries nothing to check it by */
+    bool opened; /* of a backup: all that it needs was read, if it carries what checks it or not */
     bool plain;  /* of no known kind, and never encrypted by its name */
     uint64_t checked, empty, damaged;
 };
@@ -71,10 +71,13 @@ static json_t *row_of(const char *path, const struct kr_file_verified *v)
                      damages_json(check), "missing_keys", missing_json(&v->report));
 }
 
+/* A doublewrite buffer is of use where a page of a tablespace is torn, which that page tells. */
 static bool is_opened(const struct kr_file_verified *v)
 {
     const struct kr_file_check *check = &v->check;
 
+    if (v->report.kind == KR_FILE_MYSQL_DOUBLEWRITE)
+        return true;
     return v->verdict == KR_VERDICT_SKIPPED && v->status == KR_OK && check->unchecked > 0 &&
            check->checked + check->empty + check->unchecked >= v->report.units.total;
 }

@@ -182,7 +182,7 @@ const struct cli_command cli_commands[] = {
     {"backup", "create", "[FILE|DIR...]",
      "write the keys that a backup needs into a bundle: all, or those that files name",
      WRITER | CLI_BIT(OPT_OUTPUT) | BUNDLE | CLI_BIT(OPT_RECIPIENT) | CLI_BIT(OPT_PROGRESS) |
-         CLI_BIT(OPT_THREADS),
+         CLI_BIT(OPT_THREADS) | CLI_BIT(OPT_IGNORE_UNKNOWN),
      0, CLI_MANY, cli_run_backup_create},
     {"backup", "verify", "BUNDLE... [FILE|DIR...]",
      "open bundles, and with their keys alone every page of a backup",
