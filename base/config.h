@@ -54,6 +54,7 @@ struct kr_config {
         unsigned start_cache_lifetime;   /* start-cache-lifetime in seconds, default 24h */
         char *data_directories;          /* data-directories: full paths, with ':' in between */
         unsigned master_key_age;         /* master-key-age in seconds; 0: not watched */
+        bool export_forbidden;           /* export = allowed (default) | forbidden */
         unsigned data_key_age;           /* data-key-age in seconds; 0: not watched */
     } keyring;
 

@@ -305,6 +305,8 @@ static const struct option options[] = {
     {"keyring", "audit-log", set_audit_log, FIELD(keyring.audit_log)},
     {"keyring", "audit-policy", set_yes_no, FIELD(keyring.audit_required),
      .preset = "warn", .choices = {"warn", "require"}},
+    {"keyring", "export", set_yes_no, FIELD(keyring.export_forbidden),
+     .preset = "allowed", .choices = {"allowed", "forbidden"}},
     {"keyring", "start-cache", set_path, FIELD(keyring.start_cache)},
     {"keyring", "start-cache-key", set_pin_source, FIELD(keyring.start_cache_key)},
     {"keyring", "start-cache-lifetime", set_span, FIELD(keyring.start_cache_lifetime),

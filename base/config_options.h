@@ -8,7 +8,7 @@
 
 #include "base/config.h"
 
-enum { KR_OPTION_COUNT = 32 };
+enum { KR_OPTION_COUNT = 33 };
 
 /* Index of an option, or -1 after filling the record: KR_CONFIG with a hint that lists the valid
  * names. `section` is "token" for every [token:NAME]. */

@@ -92,10 +92,19 @@ static enum kr_status export(struct kr_keyring *keyring, struct kr_key_set *set,
     return status;
 }
 
+static enum kr_status fail_forbidden(struct kr_error *err)
+{
+    kr_fail(err, KR_REFUSED, "the configuration forbids that keys leave the keyring");
+    kr_hint(err, "export = allowed in [keyring], if whoever answers for the keys agrees");
+    return err->status;
+}
+
 enum kr_status kr_export(struct kr_keyring *keyring, const char *event, struct kr_key_set *set,
                          struct kr_error *err)
 {
     struct kr_audit_event record = {.name = event};
+    if (keyring->export_forbidden)
+        return fail_forbidden(err);
     KR_TRY(kr_audit_begin(keyring->audit, &record, err));
     enum kr_status status = export(keyring, set, err);
     record.keys = set->count;

@@ -355,6 +355,7 @@ static struct kr_keyring *new_keyring(const struct kr_config *config)
     keyring->wait_ms = config->keyring.lock_timeout_ms + config->pkcs11.timeout_ms;
     keyring->poll_ms = config->keyring.poll_ms;
     keyring->rotation_step = config->mariadb.rotation_step;
+    keyring->export_forbidden = config->keyring.export_forbidden;
     keyring->sessions = config->pkcs11.sessions;
     if (keyring->name && keyring->keystore_path && keyring->table)
         return keyring;

@@ -20,6 +20,7 @@ struct kr_keyring {
     struct kr_gate gate; /* of the watcher, and of changes and refreshes; shut: paused */
     unsigned lock_timeout_ms, wait_ms, poll_ms;
     uint32_t rotation_step;
+    bool export_forbidden;
     unsigned sessions;                /* at once with each token */
     enum kr_wrap_mechanism mechanism; /* the wish for new master keys */
     struct kr_audit *audit;           /* NULL: no log */

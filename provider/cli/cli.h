@@ -267,6 +267,16 @@ KR_MUST_USE enum kr_status cli_read_imported(struct kr_keystore *keystore, json_
                                              struct kr_error *err);
 void cli_warn_imported(struct cli *cli, const json_t *imported);
 
+/* --- unbundled.c ------------------------------------------------------------------------------- */
+
+/* Array of {key, version}: keys whose newest version is in no bundle; *ret_ever: some bundle was
+ * made of this keyring. */
+KR_MUST_USE enum kr_status cli_read_unbundled(struct kr_keystore *keystore, json_t **ret,
+                                              bool *ret_ever, struct kr_error *err);
+void cli_warn_unbundled(struct cli *cli, const json_t *rows, bool ever);
+/* "WHAT: p11keyring backup create ...", where keys may leave the keyring. */
+void cli_hint_bundle(const struct cli *cli, const char *what);
+
 /* --- token_report.c --------------------------------------------------------------------------- */
 
 /* Array of {name, uri, state, master_key, opens, waiting, anchor, generation}; with `keyring` NULL

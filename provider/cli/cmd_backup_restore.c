@@ -52,8 +52,6 @@ static enum kr_status look_at_files(struct restoring *r, struct kr_error *err)
 
     if (count == 0)
         return KR_OK;
-    KR_TRY(kr_chain_read(paths, count, &r->chain, err));
-    KR_TRY(kr_chain_check(&r->chain, err));
     KR_TRY(kr_file_keys_of_bundle(r->bundle, &keys, err));
     KR_TRY(cli_files_begin_with(r->cli, keys, paths, count, &r->files, err));
     KR_TRY(cli_files_run(&r->files, add_file, &r->usage, err));
@@ -249,6 +247,8 @@ enum kr_status cli_run_backup_restore(struct cli *cli, struct kr_error *err)
     kr_usage_init(&r.usage);
     KR_TRY(cli_load_full_config(cli, err));
     KR_TRY(cli_sort_arguments(cli, &r.bundles, err));
+    KR_TRY(kr_chain_read(cli->args + r.bundles, (size_t)cli->arg_count - r.bundles, &r.chain, err));
+    KR_TRY(kr_chain_check(&r.chain, err));
     KR_TRY(cli_open_bundles(cli, r.bundles, &r.bundle, bundles, err));
     KR_TRY(kr_file_keys_new(cli->config, &r.to, err));
     KR_TRY(check(&r, err));

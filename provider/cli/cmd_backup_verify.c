@@ -57,8 +57,6 @@ static enum kr_status check_files(struct cli *cli, struct checking *checking, js
     const size_t count = (size_t)cli->arg_count - bundles;
     struct kr_file_keys *keys = NULL;
 
-    KR_TRY(kr_chain_read(paths, count, &checking->chain, err));
-    KR_TRY(kr_chain_check(&checking->chain, err));
     KR_TRY(kr_file_keys_of_bundle(checking->bundle, &keys, err));
     KR_TRY(cli_files_begin_with(cli, keys, paths, count, &checking->files, err));
     if (!cli_flag(cli, OPT_JSON))
@@ -73,6 +71,9 @@ enum kr_status cli_run_backup_verify(struct cli *cli, struct kr_error *err)
     size_t bundles = 0;
 
     KR_TRY(cli_sort_arguments(cli, &bundles, err));
+    KR_TRY(
+        kr_chain_read(cli->args + bundles, (size_t)cli->arg_count - bundles, &checking.chain, err));
+    KR_TRY(kr_chain_check(&checking.chain, err));
     KR_TRY(cli_open_bundles(cli, bundles, &checking.bundle, rows, err));
     if ((size_t)cli->arg_count == bundles)
         return tell_bundles(cli, rows, err);

@@ -24,6 +24,7 @@ static enum kr_status print_version(const struct cli *cli, const char *done, uin
         return kr_fail_memory(err);
     if (!cli_print_json(cli, result))
         printf("key %u %s: version %u, %s\n", id, done, version, name);
+    cli_hint_bundle(cli, "this version is in no bundle yet");
     return KR_OK;
 }
 

@@ -49,6 +49,9 @@ static enum kr_status print_result(struct cli *cli, const struct kr_life_result 
         printf("master key '%s' (%s) in token '%s'\n", done->made[i].label,
                kr_wrap_mechanism_name(done->made[i].mechanism), done->made[i].token);
     printf("envelopes wrapped anew: %llu\n", (unsigned long long)done->rewrapped);
+    if (done->made_count > 0)
+        cli_hint_bundle(cli, "copies of the keystore from before need the old master key, bundles "
+                             "need none");
     return KR_OK;
 }
 
@@ -211,6 +214,8 @@ static enum kr_status print_retired(struct cli *cli, const struct kr_master_row 
     if (cli_print_json(cli, result) || done->interrupted)
         return KR_OK;
     printf("master key '%s' of token '%s' retired\n", master->label, master->token);
+    cli_hint_bundle(cli, "copies of the keystore from before cannot be opened any more, bundles "
+                         "can");
     if (!done->destroyed)
         cli_hint("token '%s' is not configured: the key itself, if the token still exists, is "
                  "destroyed with the token's own tools",

@@ -135,6 +135,7 @@ static enum kr_status print_made(struct cli *cli, const struct kr_master_row *ma
         printf("master key '%s' (%s) in token '%s'\n", masters[i].label,
                kr_wrap_mechanism_name(masters[i].mechanism), masters[i].token);
     printf("keystore %s\n", keystore);
+    cli_hint_bundle(cli, "keys that you make are lost with this token, unless a bundle has them");
     return KR_OK;
 }
 

@@ -104,8 +104,9 @@ static enum kr_status open_rotator(struct work *work, struct kr_error *err)
 {
     const struct kr_server_options options = {.password = work->password,
                                               .answer_seconds = ANSWER_SECONDS};
-    return work->rotator ? KR_OK
-                         : kr_server_connect(work->cli->servers.at[0], &options, &work->rotator, err);
+    return work->rotator
+               ? KR_OK
+               : kr_server_connect(work->cli->servers.at[0], &options, &work->rotator, err);
 }
 
 static enum kr_status run_statement(struct work *work, const struct kind *kind, const char *before,

@@ -97,6 +97,18 @@ static enum kr_status set_overdue(struct cli *cli, struct kr_keystore *keystore,
     return KR_OK;
 }
 
+static enum kr_status set_unbundled(struct cli *cli, struct kr_keystore *keystore, json_t *result,
+                                    struct kr_error *err)
+{
+    json_t *rows = NULL;
+    bool ever = false;
+
+    KR_TRY(cli_read_unbundled(keystore, &rows, &ever, err));
+    cli_warn_unbundled(cli, rows, ever);
+    json_object_set_new(result, "unbundled", rows);
+    return KR_OK;
+}
+
 /* Without a login; a token that is away is told by cli_verify(), later. */
 static void set_token(struct cli *cli, json_t *result)
 {
@@ -224,5 +236,6 @@ enum kr_status cli_run_status(struct cli *cli, struct kr_error *err)
     KR_TRY(set_secrets(keystore, result, err));
     KR_TRY(set_imported(cli, keystore, result, err));
     KR_TRY(set_overdue(cli, keystore, result, err));
+    KR_TRY(set_unbundled(cli, keystore, result, err));
     return cli_print_json(cli, result) ? KR_OK : print_status(result, err);
 }

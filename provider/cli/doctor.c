@@ -34,6 +34,7 @@ static const struct {
     {"unused keys", doctor_unused_keys},
     {"cipher of key 1", doctor_cipher_of_key_1},
     {"key ages", doctor_key_ages},
+    {"bundles", doctor_bundles},
     {"imported keys", doctor_imported_keys},
     {"memory lock", doctor_memory_lock},
     {"page ciphers", doctor_page_ciphers},

@@ -54,6 +54,9 @@ void doctor_audit_log(struct doctor *doctor, struct finding *finding);
 /* key_ages.c */
 void doctor_key_ages(struct doctor *doctor, struct finding *finding);
 
+/* unbundled.c */
+void doctor_bundles(struct doctor *doctor, struct finding *finding);
+
 /* imported.c */
 void doctor_imported_keys(struct doctor *doctor, struct finding *finding);
 

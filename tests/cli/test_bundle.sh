@@ -58,6 +58,44 @@ keyring_and_bundle() {
     [[ ! -e $FILES/planned ]] || die "a dry run wrote a bundle"
 }
 
+# Which keys are in a bundle: the keystore remembers, status and doctor tell.
+keys_in_no_bundle() {
+    by one
+    expect 0 status --json
+    equal 0 "$(json '.unbundled | length')" "keys in no bundle"
+    expect 0 key rotate 7
+    contains "$ERR" "in no bundle yet: p11keyring backup create"
+    expect 3 status --json
+    equal "7 3" "$(json '.unbundled[] | "\(.key) \(.version)"')" "keys in no bundle"
+    contains "$ERR" "1 keys are in no bundle in their newest version, the first is 7"
+    expect 3 doctor
+    contains "$OUT" "1 keys are in no bundle"
+    expect 0 backup create -o "$FILES/again" "${by[@]}"
+    expect 0 status
+    new_keystore fresh
+    expect 0 status
+    lacks "$ERR" bundle
+    expect 0 key create 1
+    expect 0 status
+    contains "$ERR" "no key is in a bundle"
+}
+
+policy() {
+    by one
+    keyring_use source
+    { cat "$P11KEYRING_CONF" && printf '\n[keyring]\nexport = forbidden\n'; } >"$KEYRING/policy.conf"
+    own "$KEYRING/policy.conf"
+    export P11KEYRING_CONF=$KEYRING/policy.conf
+    refuses 7 "the configuration forbids that keys leave the keyring" "export = allowed" \
+        backup create -o "$FILES/forbidden" "${by[@]}"
+    [[ ! -e $FILES/forbidden ]] || die "a bundle was made"
+    expect 7 migrate --from p11keyring --to "component-keyring-file:$FILES/forbidden" \
+        --allow-keys-in-the-clear
+    [[ ! -e $FILES/forbidden ]] || die "keys were copied"
+    expect 0 status
+    lacks "$ERR" bundle
+}
+
 another_keyring() {
     by one
     cli_keyring target
@@ -125,17 +163,30 @@ wrong_passwords() {
     refuses 6 "it was edited" "another copy" backup restore "$FILES/edited" "${by[@]}"
 }
 
-# A new password is asked for twice.
+# A new password is asked for twice, on a terminal of its own. The prompt comes after echo is off.
+asked() { # PASSWORD AGAIN
+    rm -f "$WORK/tty.in" "$WORK/tty.out" "$FILES/asked"
+    mkfifo "$WORK/tty.in"
+    as_server script -qefc "$WORK/bin/p11keyring backup create -o $FILES/asked" /dev/null \
+        <"$WORK/tty.in" >"$WORK/tty.out" 2>&1 &
+    local pid=$! rc=0
+    exec 8>"$WORK/tty.in"
+    eventually 20 grep -q "New password of" "$WORK/tty.out"
+    echo "$1" >&8
+    eventually 20 grep -q "New password again of" "$WORK/tty.out"
+    echo "$2" >&8
+    wait "$pid" || rc=$?
+    exec 8>&-
+    return "$rc"
+}
+
 prompts() {
-    local tty=(script -qec "$WORK/bin/p11keyring backup create -o $FILES/asked" /dev/null)
     keyring_use source
-    (sleep 0.2 && echo "a long password" && sleep 0.2 && echo "another password") |
-        as_server "${tty[@]}" >"$OUT" 2>&1 && die "two passwords were taken"
-    contains "$OUT" "the two entries of the password differ"
+    ! asked "a long password" "another password" || die "two passwords were taken"
+    contains "$WORK/tty.out" "the two entries of the password differ"
     [[ ! -e $FILES/asked ]] || die "a bundle was made"
-    (sleep 0.2 && echo "a long password" && sleep 0.2 && echo "a long password") |
-        as_server "${tty[@]}" >"$OUT" 2>&1 || die "$(<"$OUT")"
-    lacks "$OUT" "a long password"
+    asked "a long password" "a long password" || die "$(<"$WORK/tty.out")"
+    lacks "$WORK/tty.out" "a long password"
     printf 'a long password' >"$FILES/typed"
     chmod 600 "$FILES/typed"
     own "$FILES/typed"
@@ -275,7 +326,7 @@ kills_of_restore() {
         keys=$(tool key list --json | jq -c '[.keys[] | [.id, .versions]]')
         [[ $keys == "[]" || $keys == "[[1,3],[7,2],[9,1]]" ]] || die "after kill $i: $keys"
         [[ $out != *restored* || $keys != "[]" ]] || die "acknowledged, and gone"
-        expect 0 backup restore "$FILES/all" "${by[@]}"
+        [[ $keys != "[]" ]] || expect 0 backup restore "$FILES/all" "${by[@]}"
         equal "[[1,3],[7,2],[9,1]]" \
             "$(tool key list --json | jq -c '[.keys[] | [.id, .versions]]')" "keys in the end"
     done
@@ -315,6 +366,8 @@ disk_full() {
 }
 
 check "a bundle of all keys" keyring_and_bundle
+check "keys in no bundle are told" keys_in_no_bundle
+check "a policy that forbids export" policy
 check "restored to another token: new versions; a second run finds them there" another_keyring
 check "--same-server makes no new versions" the_same_server
 check "--generate-new-master-key" new_master_key

@@ -31,9 +31,9 @@ finds() { # EXIT-CODE CHECK RESULT TEXT-OF-FINDING-OR-FIX [ARGUMENT...]
 all_is_well() {
     server_cnf 'plugin-load-add = pkcs11_key_management'
     expect 0 doctor --server-config "$WORK/server.cnf"
-    equal 24 "$(grep -c '^ok ' "$OUT")" "checks that are ok"
+    equal 25 "$(grep -c '^ok ' "$OUT")" "checks that are ok"
     expect 0 doctor --server-config "$WORK/server.cnf" --json
-    equal 24 "$(json '[.checks[] | select(.result == "ok")] | length')" "checks that are ok"
+    equal 25 "$(json '[.checks[] | select(.result == "ok")] | length')" "checks that are ok"
     finds 0 "page ciphers" ok "many pages in lockstep: on"
 }
 
