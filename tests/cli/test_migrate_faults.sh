@@ -7,14 +7,14 @@
 source "$(dirname "$0")/cli.sh"
 # shellcheck source=tests/cli/kills.sh
 source "$(dirname "$0")/kills.sh"
-KILLS=${P11K_KILLS:-12}
+KILLS=${P11K_KILLS:-8}
 KEYS=${P11K_KEYS:-300}
 FILES=$WORK/files
 EACH=60 # keys that are copied at once
 
 key_file() { # FILE FIRST COUNT
     local id
-    random_hex $((16 * $3)) | fold -w 32 >"$WORK/digits"
+    random_hex $((32 * $3)) | fold -w 64 >"$WORK/digits"
     for ((id = $2; id < $2 + $3; id++)); do echo "$id"; done | paste -d ';' - "$WORK/digits" >"$1"
     chmod 600 "$1"
     own "$1"
@@ -38,7 +38,7 @@ kills_of_ours() {
     local i us out inside=0 before now source
     keyring_up kills
     FOLDER=$KEYRING/keyring
-    for i in 1 2 3 4 5; do key_file "$FILES/$i" $((100000 * i)) "$EACH"; done
+    for i in 1 2 3 4 5; do key_file "$FILES/$i" $((100000000 * i)) "$EACH"; done
     us=$(window migrate --from "file-key-management:$FILES/%" --to p11keyring)
     before=$(keys_of_ours)
     equal $((5 * EACH)) "$before" "keys"
@@ -86,6 +86,52 @@ kills_of_files() {
         equal keys "$(ls "$FOLDER")" "files"
     done
     enough "$inside"
+}
+
+# Master keys of a server become keys of the token: none is left there without its row. A hit is a
+# run that was killed after it began to write.
+master_keys() { # FILE FIRST
+    component_file "$1" "$2" 5
+    sed -i "s/key \([0-9]*\)/INNODBKey-5e0a3d9c-31a0-11ef-9b0e-0242ac120002-\1/g" "$1"
+}
+
+in_the_token() {
+    P11K_TEST_PIN=$(<"$KEYRING/pin") as_server pkcs11-tool --module "$SOFTHSM_MODULE" --login \
+        --token-label "$(basename "$KEYRING")" --pin env:P11K_TEST_PIN --list-objects --type secrkey \
+        2>/dev/null | grep -c INNODBKey- || true
+}
+
+in_the_keystore() {
+    sqlite3 "$KEYRING/keyring/test.keystore" \
+        "SELECT COUNT(*) FROM versions WHERE namespace = 'mysql' AND id LIKE 'INNODBKey-%'"
+}
+
+kills_in_token_mode() {
+    local i=0 us out hits=0 before now source=$FILES/masters
+    keyring_up resident
+    FOLDER=$KEYRING/keyring
+    master_keys "$source" 1
+    us=$((3 * $(kill_in 0 migrate --from "component-keyring-file:$source" --to p11keyring | tail -1)))
+    before=$(in_the_keystore)
+    equal "5 5" "$before $(in_the_token)" "master keys in keystore and token"
+    while ((hits < (KILLS + 3) / 4)); do # each run makes an RSA key pair in the token
+        ((++i <= 20 * KILLS)) || die "only $hits of $i kills fell into the write"
+        master_keys "$source" $((1000 * i))
+        out=$(kill_in "$us" migrate --from "component-keyring-file:$source" --to p11keyring)
+        now=$(in_the_keystore)
+        ((now == before || now == before + 5)) || die "$((now - before)) keys after kill $i"
+        if [[ $out == *finished ]]; then
+            us=$((us * 7 / 10 + 2))
+        else
+            hits=$((hits + 1))
+            us=$((us * 115 / 100 + 2))
+        fi
+        [[ $now != "$before" ]] ||
+            expect 0 migrate --from "component-keyring-file:$source" --to p11keyring
+        before=$((before + 5))
+        equal "$before $before" "$(in_the_keystore) $(in_the_token)" "master keys after kill $i"
+    done
+    echo "kills $i, inside the write $hits"
 }
 
 # --- full disks ------------------------------------------------------------------------------------
@@ -210,6 +256,7 @@ mkdir "$FILES"
 chmod 700 "$FILES"
 own "$FILES"
 reported "migrate to ours survives kill -9" kills_of_ours
+reported "migrate of master keys into the token survives kill -9" kills_in_token_mode
 reported "migrate to a file survives kill -9" kills_of_files
 check "a full disk leaves a keyring of ours as it was" disk_full_ours
 check "a full disk leaves a file as it was" disk_full_files
