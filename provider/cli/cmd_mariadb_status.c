@@ -142,12 +142,13 @@ static void print_counts(const json_t *result)
     printf("%-21s %lld encrypted, %lld in the clear, %lld being worked on\n", "tablespaces",
            (long long)encrypted, (long long)(total - encrypted),
            (long long)json_integer_value(json_object_get(spaces, "moving")));
+    json_int_t age =
+        json_integer_value(json_object_get(settings, "innodb_encryption_rotate_key_age"));
     printf(
-        "%-21s %lld at %lld pages a second, key age %lld\n", "background threads",
+        "%-21s %lld at %lld pages a second, key age %lld%s\n", "background threads",
         (long long)json_integer_value(json_object_get(settings, "innodb_encryption_threads")),
         (long long)json_integer_value(json_object_get(settings, "innodb_encryption_rotation_iops")),
-        (long long)json_integer_value(
-            json_object_get(settings, "innodb_encryption_rotate_key_age")));
+        (long long)age, age == 0 ? ": only mariadb rotate carries out new key versions" : "");
 }
 
 static enum kr_status print_text(const json_t *result, struct kr_error *err)

@@ -109,7 +109,10 @@ static enum kr_status find_password(struct route *route, const struct kr_server_
 
     if (route->password || !options->password)
         return KR_OK;
-    KR_TRY(kr_pin_source_read(options->password, &route->own_password, &len, err));
+    if (kr_pin_source_read(options->password, &route->own_password, &len, err) != KR_OK) {
+        kr_error_context(err, "password of the server");
+        return err->status;
+    }
     route->password = route->own_password;
     return KR_OK;
 }

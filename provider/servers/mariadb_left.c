@@ -158,8 +158,7 @@ static enum kr_status find_other_engines(struct search *search, struct kr_error 
 {
     KR_TRY(kr_server_query(
         search->conn,
-        "SELECT table_schema, table_name, CONCAT(CAST(CONVERT(table_schema USING filename) AS "
-        "BINARY), '/', CAST(CONVERT(table_name USING filename) AS BINARY)), row_format "
+        "SELECT table_schema, table_name, " KR_MARIADB_FILE_NAME ", row_format "
         "FROM information_schema.tables WHERE engine = 'Aria' AND table_type = 'BASE TABLE' "
         "ORDER BY 1, 2",
         take_aria, search, err));

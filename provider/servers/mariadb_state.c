@@ -156,35 +156,36 @@ static enum kr_status take_progress(const char *const *columns, void *context, s
     return KR_OK;
 }
 
-static enum kr_status take_option(const char *const *columns, void *context, struct kr_error *err)
+/* The tablespace of a table, or of a partition of it: "t/one", "t/one#P#p0". */
+static bool belongs_to(const struct kr_mariadb_space *space, const char *table, size_t len)
 {
-    struct kr_mariadb_space *space = find_space(context, columns[0]);
-
-    (void)err;
-    if (space)
-        space->option = *columns[1];
-    return KR_OK;
+    return strncmp(space->name, table, len) == 0 &&
+           (space->name[len] == '\0' || strncmp(space->name + len, "#P#", 3) == 0);
 }
 
-/* Names of tablespaces are those of files: '-' is @002d, a partition is table#P#name. */
-#define SPACE_PART(part)                                                                           \
-    "BINARY CONVERT(CONVERT(CAST(" part " AS BINARY) USING filename) USING utf8)"
+/* name of its files, Y or N */
+static enum kr_status take_option(const char *const *columns, void *context, struct kr_error *err)
+{
+    struct kr_mariadb_state *state = context;
+    size_t len = columns[0] ? strlen(columns[0]) : 0;
+
+    (void)err;
+    for (size_t i = 0; len > 0 && i < state->space_count; i++)
+        if (belongs_to(&state->spaces[i], columns[0], len))
+            state->spaces[i].option = *columns[1];
+    return KR_OK;
+}
 
 static enum kr_status read_options(struct kr_server_conn *conn, struct kr_mariadb_state *state,
                                    struct kr_error *err)
 {
-    return kr_server_query(
-        conn,
-        "SELECT s.space, IF(t.create_options LIKE '%`encrypted`=''yes''%', 'Y', 'N') "
-        "FROM information_schema.tables t, information_schema.innodb_sys_tablespaces s "
-        "WHERE t.engine = 'InnoDB' AND t.create_options LIKE '%`encrypted`=''%' "
-        "AND t.create_options NOT LIKE '%`encrypted`=''default''%' "
-        "AND BINARY t.table_schema = " SPACE_PART(
-            "SUBSTRING_INDEX(s.name, '/', 1)") " "
-                                               "AND BINARY t.table_name = " SPACE_PART(
-                                                   "SUBSTRING_INDEX(SUBSTRING_INDEX(s.name, '/', "
-                                                   "-1), '#P#', 1)"),
-        take_option, state, err);
+    return kr_server_query(conn,
+                           "SELECT " KR_MARIADB_FILE_NAME
+                           ", IF(create_options LIKE '%`encrypted`=''yes''%', 'Y', 'N') "
+                           "FROM information_schema.tables WHERE engine = 'InnoDB' "
+                           "AND create_options LIKE '%`encrypted`=''%' "
+                           "AND create_options NOT LIKE '%`encrypted`=''default''%'",
+                           take_option, state, err);
 }
 
 /* A tablespace that never had a key is not in this table. */

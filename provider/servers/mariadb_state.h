@@ -55,6 +55,12 @@ struct kr_mariadb_state {
     size_t left_count;
 };
 
+/* In SQL, of information_schema.tables: the name of a table's files below the data directory. In it
+ * '-' is @002d, and so on. */
+#define KR_MARIADB_FILE_NAME                                                                       \
+    "CONCAT(CAST(CONVERT(table_schema USING filename) AS BINARY), '/', "                           \
+    "CAST(CONVERT(table_name USING filename) AS BINARY))"
+
 /* KR_USAGE for a MySQL server, KR_CONFIG for one that is too old. */
 KR_MUST_USE enum kr_status kr_mariadb_require(struct kr_server_conn *conn, struct kr_error *err);
 

@@ -36,7 +36,7 @@ static enum kr_status take_grant(const char *const *columns, void *context, stru
     if (!list)
         return kr_fail_memory(err);
     bool all = strcmp(list, "ALL PRIVILEGES") == 0;
-    for (size_t i = 0; grants->wanted[i] && i < WANTED_MAX; i++)
+    for (size_t i = 0; i < WANTED_MAX && grants->wanted[i]; i++)
         grants->has[i] |= all || lists(list, grants->wanted[i]);
     free(list);
     return KR_OK;
@@ -51,7 +51,7 @@ enum kr_status kr_server_privileges(struct kr_server_conn *conn, const char *con
 
     KR_TRY(kr_server_query(conn, "SHOW GRANTS", take_grant, &grants, err));
     ret_missing[0] = '\0';
-    for (size_t i = 0; wanted[i] && i < WANTED_MAX && used < KR_SERVER_PRIVILEGES_TEXT; i++)
+    for (size_t i = 0; i < WANTED_MAX && wanted[i] && used < KR_SERVER_PRIVILEGES_TEXT; i++)
         if (!grants.has[i])
             used += (size_t)snprintf(ret_missing + used, KR_SERVER_PRIVILEGES_TEXT - used, "%s%s",
                                      used ? ", " : "", wanted[i]);

@@ -74,7 +74,14 @@ server_in_the_clear() {
 says_what_stays() {
     work_on 0 encrypt -n --threads 4
     contains "$WORK/out" "would encrypt"
-    equal OFF "$(variable innodb_encrypt_tables)" "after a dry run"
+    mkdir -p "$WORK/open/p11keyring"
+    chmod 777 "$WORK/open/p11keyring"
+    XDG_RUNTIME_DIR=$WORK/none work_on 1 encrypt --threads 4
+    contains "$WORK/err" "cannot make $WORK/none/p11keyring"
+    XDG_RUNTIME_DIR=$WORK/open work_on 7 encrypt --threads 4
+    contains "$WORK/err" "is no folder that we alone can write to"
+    as_before
+    equal OFF "$(variable innodb_encrypt_tables)" "after a dry run, and without a record"
     work_on 3 encrypt --threads 4 --iops 5000 --json
     as_before
     equal false "$(json .finished)" "finished"
@@ -147,6 +154,12 @@ rotates() {
     sql r "SET GLOBAL innodb_encryption_rotate_key_age = 1"
     work_on 1 rotate 9
     contains "$WORK/err" "no tablespace of this server is under key 9"
+    keyring_up other
+    tool key create 1 >/dev/null
+    work_on 7 rotate
+    contains "$WORK/err" "key 1 is at version 7 in the server, and at 1 in this keyring"
+    as_before
+    keyring_use keyring
 }
 
 server_knows() {
@@ -158,7 +171,7 @@ server_knows() {
 
 launch_work() { # VERB
     background "${AS_SERVER[@]}" "$WORK/bin/p11keyring" mariadb "$1" --server "$WORK/r.cnf" \
-        --threads 3 >"$WORK/run.out" 2>&1
+        --threads 3 --progress json >"$WORK/run.out" 2>&1
 }
 
 at_work() { [[ $(variable innodb_encryption_threads) == 3 ]]; }
@@ -189,6 +202,7 @@ interrupted() {
     contains "$WORK/err" "another p11keyring is at work"
     work_on 0 status --json
     equal "true 2 3" "$(json '"\(.at_work) \(.raised[0].before) \(.raised[0].raised)"')" "for others"
+    eventually 20 grep -q '"unit": "pages"' "$WORK/run.out"
     no_password_in_core
     kill -TERM "$background_pid" # a shell lets its background ignore SIGINT
     wait "$background_pid" || rc=$?
