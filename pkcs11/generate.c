@@ -221,10 +221,11 @@ static enum kr_status make_one(struct kr_session *s, struct kr_key_order *order,
     enum kr_status status;
 
     order->tried = true;
-    order->info = (struct kr_master_info){.on_token = true};
+    order->info = (struct kr_master_info){.on_token = order->value != NULL}; /* try an import once */
     KR_TRY(order->value ? kr_key_import(s, order, &key.handle, err)
                         : generate_any(s, order, &key.handle, err));
     order->made = true;
+    order->info.on_token = true;
     status = kr_key_read(s, &key, &order->info, err);
     if (status == KR_OK)
         status = order->value ? kr_key_accept_imported(&order->info, err)

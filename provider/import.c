@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "hwaccel/aes256.h"
 #include "provider/change.h"
 #include "provider/crew.h"
 #include "provider/rows.h"
@@ -47,6 +48,23 @@ static enum kr_status compare_secret(struct kr_secrets *secrets, struct kr_set_k
     return KR_OK;
 }
 
+/* A key of the token shows what it is by one block. */
+static enum kr_status compare_resident(struct kr_secrets *secrets, enum kr_secret_form form,
+                                       struct kr_set_key *key, struct kr_error *err)
+{
+    const uint8_t in[16] = {1}, iv[16] = {0};
+    const uint8_t *mode = form == KR_SECRET_TOKEN_CBC ? iv : NULL;
+    uint8_t here[16], there[16];
+    key->presence = KR_CONFLICT;
+    if (key->len != 32)
+        return KR_OK;
+    KR_TRY(kr_aes256_blocks(key->bytes, mode, false, in, sizeof(in), here, err));
+    KR_TRY(kr_secrets_use(secrets, key->name, key->owner, false, mode, in, sizeof(in), there, err));
+    if (CRYPTO_memcmp(here, there, sizeof(here)) == 0)
+        key->presence = KR_EQUAL;
+    return KR_OK;
+}
+
 static enum kr_status look_for_secrets(struct kr_secrets *secrets, const struct kr_key_set *set,
                                        struct kr_error *err)
 {
@@ -60,6 +78,8 @@ static enum kr_status look_for_secrets(struct kr_secrets *secrets, const struct 
         struct kr_set_key *key = kr_key_set_find(set, &name);
         if (key && names[i].form == KR_SECRET_WRAPPED)
             status = compare_secret(secrets, key, err);
+        else if (key && key->bytes)
+            status = compare_resident(secrets, names[i].form, key, err);
         else if (key)
             key->presence = KR_CONFLICT;
     }

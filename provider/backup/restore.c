@@ -132,6 +132,7 @@ static enum kr_status import(struct kr_keyring *keyring, struct kr_key_set *set,
 {
     const struct kr_import_options how = {.event = "backup-restore",
                                           .detail = options->detail,
+                                          .resident = options->resident,
                                           .progress = options->progress,
                                           .context = options->context};
     KR_TRY(kr_import(keyring, set, &how, err));

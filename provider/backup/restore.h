@@ -13,6 +13,7 @@
 struct kr_restore_options {
     unsigned rotation_step;        /* above the newest version of a data key; 0: no new version */
     bool without_masters;          /* MySQL's own master keys stay out: its files get new ones */
+    bool resident;                 /* else they become keys of the token (secrets_import.h) */
     bool dry_run;                  /* everything is checked, nothing is changed */
     const char *detail;            /* for the audit log: which bundles; may be NULL */
     kr_progress_function progress; /* may be NULL; counts keys */

@@ -142,6 +142,7 @@ static enum kr_status restore_keys(struct restoring *r, struct kr_keyring *keyri
     const struct kr_restore_options options = {
         .rotation_step = cli_flag(cli, OPT_SAME_SERVER) ? 0 : cli->config->mariadb.rotation_step,
         .without_masters = cli_reseals_mysql(cli, &r->usage),
+        .resident = strcmp(cli->config->mysql.master_keys, "token") == 0,
         .dry_run = dry_run,
         .detail = detail,
         .progress = cli_progress_step,

@@ -16,6 +16,7 @@
 #include "pkcs11/ckr.h"
 #include "pkcs11/resident.h"
 #include "provider/change.h"
+#include "provider/import.h"
 #include "provider/secrets_import.h"
 
 #define UUID "00000000-0000-0000-0000-000000000000"
@@ -220,6 +221,34 @@ static void test_all_or_none(void **state)
     assert_int_equal(kr_secrets_import(opened.secrets, twice, 3, true, &err), KR_USAGE);
     assert_int_equal(counts(&opened).wrapped + counts(&opened).resident, 1);
     assert_int_equal(imported_in_token(*state), 0);
+    close_secrets(&opened);
+}
+
+/* As migrate and restore see it, which ask before they write. */
+static void test_an_equal_key_of_the_token_is_no_other_one(void **state)
+{
+    struct opened opened = open_secrets(*state);
+    struct kr_error err = KR_ERROR_INIT;
+    KR_KEY_SET set = {0};
+    const enum kr_presence wanted[] = {KR_EQUAL, KR_CONFLICT, KR_ABSENT};
+    const char *const names[] = {INNODB "1", BINLOG "1", INNODB "2"};
+    import_all(&opened);
+    for (size_t i = 0; i < 3; i++) {
+        const struct kr_set_key key = {.kind = KR_KEY_SECRET,
+                                       .name = (char *)names[i],
+                                       .owner = "",
+                                       .type = "AES",
+                                       .bytes = (uint8_t *)innodb_key,
+                                       .len = 32};
+        must(kr_key_set_add(&set, &key, &err), &err);
+    }
+    must(kr_key_set_sort(&set, &err), &err);
+    must(kr_import_survey(opened.keyring, &set, &err), &err);
+    for (size_t i = 0; i < 3; i++) {
+        const struct kr_set_key name = {
+            .kind = KR_KEY_SECRET, .name = (char *)names[i], .owner = ""};
+        assert_int_equal(kr_key_set_find(&set, &name)->presence, wanted[i]);
+    }
     close_secrets(&opened);
 }
 
@@ -529,6 +558,7 @@ int main(void)
         TEST(test_master_keys_come_into_the_token),
         TEST(test_out_of_token_mode_they_are_wrapped),
         TEST(test_all_or_none),
+        TEST(test_an_equal_key_of_the_token_is_no_other_one),
         TEST(test_nothing_new_is_sealed_after_a_rotation),
         TEST(test_a_wrapped_key_takes_the_place_as_well),
         TEST(test_a_token_that_unwraps_none_takes_them_by_another_way),
