@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception
 # backup create, verify, restore: copies of a data directory, cold and by CLONE, go from server A with
 # token A to server B with token B by way of a bundle. No process ever sees both tokens.
-# shellcheck source=tests/lib/mysql.sh
-source "$(dirname "$0")/../lib/mysql.sh"
+# shellcheck source=tests/lib/mysql_copies.sh
+source "$(dirname "$0")/../lib/mysql_copies.sh"
 
+# shellcheck disable=SC2034 # for server_to_copy
 ROWS=${P11K_ROWS:-600}
-KILLS=${P11K_KILLS:-2}
+KILLS=${P11K_KILLS:-1}
 ((KILLS <= 100)) || KILLS=100
 PASSWORD=$WORK/password
 
@@ -20,28 +21,13 @@ backup() { # VERB ARGUMENT...
     tool backup "$1" --password-source "file:$PASSWORD" "${@:2}"
 }
 
-# What has a sealed key: tables, a general tablespace, the system's, redo, undo and binary logs, the
-# last of different master keys.
 server_a() {
-    server_new a
-    server_options a "log-bin = binlog" "plugin-load-add = mysql_clone.so"
-    server_keyring a
-    server_start a
-    sql a "SET PERSIST default_table_encryption = ON; SET PERSIST innodb_redo_log_encrypt = ON;
-        SET PERSIST innodb_undo_log_encrypt = ON; SET PERSIST binlog_encryption = ON;
-        ALTER TABLESPACE mysql ENCRYPTION='Y'"
-    load_table a one "$ROWS" row
-    load_table a zipped "$ROWS" row "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8"
-    sql a "FLUSH BINARY LOGS"
+    server_to_copy a
     cp "$WORK/a/data/binlog.000002" "$WORK/a/old-binlog.000002"
-    sql a "CREATE TABLESPACE general ADD DATAFILE 'general.ibd';
-        CREATE TABLE t.in_general TABLESPACE general AS SELECT * FROM t.one;
-        ALTER INSTANCE ROTATE INNODB MASTER KEY; ALTER INSTANCE ROTATE BINLOG MASTER KEY;
-        CREATE TABLE t.later AS SELECT * FROM t.one; FLUSH BINARY LOGS"
+    sql a "ALTER INSTANCE ROTATE BINLOG MASTER KEY"
     own "$WORK"
     sql a "CLONE LOCAL DATA DIRECTORY = '$WORK/clone'"
     checksums a >"$WORK/sums"
-    sql a "SELECT @@server_uuid" >"$WORK/a/uuid"
     server_stop a
     cp -a "$WORK/a/data" "$WORK/cold"
     rm "$WORK/cold/auto.cnf" # the copy is to be another server
@@ -129,15 +115,10 @@ server_b() {
     server_component b "$KIND"
 }
 
-put_copy() { # DIR
-    rm -rf "$WORK/b/data"
-    cp -a "$1" "$WORK/b/data"
-}
-
 digests() { (cd "$WORK/b/data" && sha256sum t/*.ibd ./*.ibd); }
 
 a_foreign_bundle_writes_nothing() {
-    put_copy "$WORK/cold"
+    put_copy b "$WORK/cold"
     mkdir "$WORK/few"
     cp -a "$WORK/cold/t/zipped.ibd" "$WORK/few/"
     own "$WORK/few"
@@ -158,7 +139,7 @@ a_foreign_bundle_writes_nothing() {
 wrapped_master_keys_come_along() {
     keyring_up c.keyring
     server_component b wrapped
-    put_copy "$WORK/cold"
+    put_copy b "$WORK/cold"
     digests >"$WORK/before"
     backup restore "$WORK/bundles/cold" "$WORK/b/data" --json >"$WORK/restored.json"
     equal null "$(jq .mysql "$WORK/restored.json")" "files that were sealed anew"
@@ -179,19 +160,8 @@ restored() { # BUNDLE
         "files that need a key of server A"
 }
 
-# Of each binary log the events, as the server reads them.
-logs_are_read() { # NAME
-    local log
-    for log in $(sql "$1" "SHOW BINARY LOGS" | cut -f 1); do
-        sql "$1" "SHOW BINLOG EVENTS IN '$log'" >"$WORK/events"
-        [[ -s $WORK/events ]] || die "$log has no events"
-    done
-    sql "$1" "SHOW BINLOG EVENTS IN 'binlog.000002'" >"$WORK/events"
-    contains "$WORK/events" "CREATE TABLE"
-}
-
 the_cold_copy_lives_at_b() {
-    put_copy "$WORK/cold"
+    put_copy b "$WORK/cold"
     restored cold 9
     server_start b
     same_checksums b "$WORK/sums"
@@ -210,7 +180,7 @@ the_cold_copy_lives_at_b() {
 }
 
 the_clone_lives_at_b() {
-    put_copy "$WORK/clone"
+    put_copy b "$WORK/clone"
     restored clone 6
     server_start b
     same_checksums b "$WORK/sums"
@@ -245,21 +215,23 @@ run_ms() { # COMMAND...; leaves how long it took in $ms, and its exit code in $r
     ms=$(((${EPOCHREALTIME/./} - ${start/./}) / 1000))
 }
 
-# At a call that writes, and at any moment within the time that the last whole run took.
+# At a call that writes, with a full disk, and at any moment within the time of the last whole run.
 killed_at_any_moment() {
-    local ms rc whole n hits=0 tries
-    put_copy "$WORK/cold"
+    local ms rc whole what n hits=0 tries
+    put_copy b "$WORK/cold"
     run_ms restore_b
     equal 0 "$rc" "exit code of the run that is measured"
     whole=$ms
-    put_copy "$WORK/cold"
-    run_ms restore_b strace -f -o /dev/null -e trace=/pwrite \
-        -e inject=/pwrite:signal=KILL:when=$((4 + RANDOM % 20))
-    [[ $rc -ne 0 ]] || die "it was not killed at a write"
-    completed_after "killed at a write"
+    for what in signal=KILL error=ENOSPC; do
+        put_copy b "$WORK/cold"
+        run_ms restore_b strace -f -o /dev/null -e trace=/pwrite \
+            -e inject=/pwrite:"$what":when=$((4 + RANDOM % 20))
+        [[ $rc -ne 0 ]] || die "it went well with $what at a write"
+        completed_after "$what at a write"
+    done
     for ((tries = 0; hits < KILLS; tries++)); do
         ((tries < 40 * KILLS)) || die "only $hits kills hit in $tries tries"
-        put_copy "$WORK/cold"
+        put_copy b "$WORK/cold"
         n=$((whole * (RANDOM % 1000) / 1000 + 1))
         run_ms restore_b timeout -s KILL "$((n / 1000)).$(printf '%03d' $((n % 1000)))"
         if ((rc == 0)); then
@@ -282,7 +254,8 @@ for KIND in $KINDS; do
         check "$KIND: files whose key is gone" unreadable_files
         check "$KIND: with a bundle of other files nothing is written" a_foreign_bundle_writes_nothing
         check "$KIND: the clone lives at B" the_clone_lives_at_b
-        check "$KIND: killed at any moment it is completed by the next run" killed_at_any_moment
+        check "$KIND: killed at any moment, or the disk full, it is completed by the next run" \
+            killed_at_any_moment
     fi
     check "$KIND: the cold copy lives at B" the_cold_copy_lives_at_b
     [[ $KIND == token ]] ||

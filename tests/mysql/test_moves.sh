@@ -3,9 +3,10 @@
 # A copy of a data directory goes to another server, whose keyring is in another token: rekey
 # --header-only --to-config seals its keys there, and the first token is not needed any more. A copy
 # that has still to be recovered goes as well, where recovery writes no header itself.
-# shellcheck source=tests/lib/mysql.sh
-source "$(dirname "$0")/../lib/mysql.sh"
+# shellcheck source=tests/lib/mysql_copies.sh
+source "$(dirname "$0")/../lib/mysql_copies.sh"
 
+# shellcheck disable=SC2034 # for server_to_copy
 ROWS=${P11K_ROWS:-1000}
 
 # A keyring in a token of its own; both are seen by one process, as rekey must see them.
@@ -21,25 +22,9 @@ keyring_in_another_token() { # NAME
     tool master create >/dev/null
 }
 
-# What has a sealed key: tables, a general tablespace, the system's, redo, undo and binary logs, the
-# last of different master keys.
 a_server_with_everything() {
-    server_new a
-    # The index of its logs has no path of another server.
-    server_options a "log-bin = binlog" "plugin-load-add = mysql_clone.so"
-    server_keyring a
-    server_start a
-    sql a "SET PERSIST default_table_encryption = ON; SET PERSIST innodb_redo_log_encrypt = ON;
-        SET PERSIST innodb_undo_log_encrypt = ON; SET PERSIST binlog_encryption = ON;
-        ALTER TABLESPACE mysql ENCRYPTION='Y'"
-    load_table a one "$ROWS" row
-    load_table a zipped "$ROWS" row "ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8"
-    sql a "CREATE TABLESPACE general ADD DATAFILE 'general.ibd';
-        CREATE TABLE t.in_general TABLESPACE general AS SELECT * FROM t.one;
-        ALTER INSTANCE ROTATE INNODB MASTER KEY; FLUSH BINARY LOGS;
-        CREATE TABLE t.later AS SELECT * FROM t.one; FLUSH BINARY LOGS"
+    server_to_copy a
     checksums a >"$WORK/sums"
-    sql a "SELECT @@server_uuid" >"$WORK/a/uuid"
     server_stop a
 }
 
@@ -63,10 +48,9 @@ files_of_a() {
 }
 
 # With the other server's own UUID.
-put_copy() { # DIR
+copy_to_b() { # DIR
     [[ -e $WORK/b/auto.cnf ]] || cp -p "$WORK/b/data/auto.cnf" "$WORK/b/"
-    rm -rf "$WORK/b/data"
-    cp -a "$1" "$WORK/b/data"
+    put_copy b "$1"
     cp -p "$WORK/b/auto.cnf" "$WORK/b/data/"
 }
 
@@ -99,7 +83,7 @@ a_crash_is_recovered_there() {
     sql a "UPDATE t.one SET n = n + 1; DELETE FROM t.later WHERE id % 3 = 0"
     checksums a >"$WORK/sums"
     server_kill a
-    put_copy "$WORK/a/data"
+    copy_to_b "$WORK/a/data"
     copy_is_sealed
     starts_with_the_copy
 }
@@ -110,7 +94,7 @@ headers_to_recover_are_refused() {
     sql a "ALTER INSTANCE ROTATE INNODB MASTER KEY"
     checksums a >"$WORK/sums"
     server_kill a
-    put_copy "$WORK/a/data"
+    copy_to_b "$WORK/a/data"
     before=$(cd "$WORK/b/data" && sha256sum t/*.ibd ./*.ibd)
     fails_with 7 seal_copy 2>"$WORK/err"
     contains "$WORK/err" "its redo log has encryption headers"
@@ -127,7 +111,7 @@ what_clone_made_is_sealed_before_its_first_start() {
     done) &
     sql a "CLONE LOCAL DATA DIRECTORY = '$WORK/clone'"
     wait
-    put_copy "$WORK/clone"
+    copy_to_b "$WORK/clone"
     copy_is_sealed
     lacks "$WORK/inspected" "stands in the clear"
     starts_with_the_copy
@@ -137,23 +121,12 @@ what_clone_made_is_sealed_before_its_first_start() {
 # --- a cold copy --------------------------------------------------------------------------------
 
 the_cold_copy_is_sealed_there() {
-    put_copy "$WORK/a/data"
+    copy_to_b "$WORK/a/data"
     copy_is_sealed
     fails_with 1 tool verify "$WORK/b/data/t" >/dev/null
     P11KEYRING_CONF=$WORK/b.keyring/p11keyring.conf
     tool verify --ignore-unknown "$WORK/b/data/t" "$WORK/b/data"/{mysql.ibd,undo_001,binlog.00*} \
         >/dev/null
-}
-
-# Of each binary log the events, as the server reads them.
-logs_are_read() { # NAME
-    local log
-    for log in $(sql "$1" "SHOW BINARY LOGS" | cut -f 1); do
-        sql "$1" "SHOW BINLOG EVENTS IN '$log'" >"$WORK/events"
-        [[ -s $WORK/events ]] || die "$log has no events"
-    done
-    sql "$1" "SHOW BINLOG EVENTS IN 'binlog.000002'" >"$WORK/events"
-    contains "$WORK/events" "CREATE TABLE"
 }
 
 # The first token and its keyring are gone: a server that asks for them does not start.
