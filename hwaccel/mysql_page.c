@@ -188,34 +188,46 @@ static void plan_decryption(struct kr_mysql_pages *p, const struct kr_mysql_page
     add(mains, end->bytes, job->dst + main_end - TAIL, TAIL, end->before);
 }
 
+/* `len` is 0 for a page that was not encrypted. */
 static void finish_decryption(const struct kr_mysql_page *job, const struct page_end *end,
-                              size_t page_size)
+                              size_t len, size_t page_size)
 {
-    bool encrypted = kr_mysql_page_is_encrypted(job->src);
-    size_t len = kr_mysql_page_length(job->src, page_size), rest = partial(len);
-    copy_clear(job, encrypted ? len - rest : HEADER, page_size);
-    if (!encrypted)
+    if (len == 0) {
+        copy_clear(job, HEADER, page_size);
         return;
+    }
+    size_t rest = partial(len);
+    copy_clear(job, len - rest, page_size);
     memcpy(job->dst + len - rest, end->bytes + TAIL, rest);
     mark_decrypted(job->dst);
+}
+
+/* How much of it is encrypted; 0: nothing. False when that cannot be right. */
+static bool encrypted_length(const uint8_t *page, size_t page_size, size_t *ret)
+{
+    *ret = kr_mysql_page_length(page, page_size);
+    bool possible = *ret > 0;
+    if (!kr_mysql_page_is_encrypted(page))
+        *ret = 0;
+    return possible;
 }
 
 static enum kr_status decrypt_batch(struct kr_mysql_pages *p, const struct kr_mysql_page *jobs,
                                     size_t count, size_t page_size)
 {
     struct work tails, mains;
+    size_t lens[BATCH]; /* a page in a mapped file may be another one the next time it is asked */
     tails.count = mains.count = 0;
     for (size_t i = 0; i < count; i++) {
-        size_t len = kr_mysql_page_length(jobs[i].src, page_size);
-        if (len == 0)
+        if (!encrypted_length(jobs[i].src, page_size, &lens[i]))
             return KR_INTEGRITY;
-        if (kr_mysql_page_is_encrypted(jobs[i].src))
-            plan_decryption(p, &jobs[i], &p->ends[i], len, &tails, &mains);
+        if (lens[i] > 0)
+            plan_decryption(p, &jobs[i], &p->ends[i], lens[i], &tails, &mains);
     }
     KR_TRY(kr_pages_decrypt(p->cbc, tails.jobs, tails.count));
     KR_TRY(kr_pages_decrypt(p->cbc, mains.jobs, mains.count));
     for (size_t i = 0; i < count; i++)
-        finish_decryption(&jobs[i], &p->ends[i], page_size);
+        finish_decryption(&jobs[i], &p->ends[i], lens[i], page_size);
     return KR_OK;
 }
 

@@ -12,10 +12,11 @@
 #include "hwaccel/aes_context.h"
 #include "hwaccel/block.h"
 #include "hwaccel/lockstep.h"
+#include "hwaccel/prefetch.h"
 
 enum { BLOCK = 16, LEN_MAX = 1 << 30 };
 
-enum { PIECE = 640, AHEAD = 4096, CACHE_LINE = 64 };
+enum { AHEAD = 4096 /* bytes that are fetched from memory while others are decrypted */ };
 
 /* With fewer lanes than this, plain CBC is as fast. */
 enum { LANES_WORTH_IT = 4 };
@@ -107,15 +108,12 @@ static bool encrypt_cbc(struct kr_pages *p, const uint8_t *src, uint8_t *dst, si
            EVP_EncryptUpdate(p->encrypt, dst, &out, src, (int)len);
 }
 
-/* In pieces: while one is decrypted the processor fetches another, perhaps of the page that
- * follows. In a mapped file it would else wait for each when it comes to it, a fifth of the time.
- */
+/* In pieces, see prefetch.h. */
 static bool decrypt_pieces(EVP_CIPHER_CTX *evp, uint8_t *dst, const uint8_t *src, size_t len)
 {
-    for (size_t at = 0; at < len; at += PIECE) {
-        size_t piece = len - at < PIECE ? len - at : PIECE;
-        for (size_t line = 0; line < piece; line += CACHE_LINE)
-            __builtin_prefetch((const void *)((uintptr_t)src + at + AHEAD + line));
+    for (size_t at = 0; at < len; at += KR_PREFETCH_PIECE) {
+        size_t piece = len - at < KR_PREFETCH_PIECE ? len - at : KR_PREFETCH_PIECE;
+        kr_prefetch(src + at, AHEAD, piece);
         if (EVP_Cipher(evp, dst + at, src + at, (unsigned)piece) != (int)piece)
             return false;
     }

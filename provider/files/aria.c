@@ -222,10 +222,10 @@ static enum kr_status verify_page(const struct pass *pass, uint64_t number, uint
     }
     if (what.version != 0) {
         kr_aria_page_iv(&pass->table, number, page, iv);
-        enum kr_status status = pass->keys
-                                    ? kr_mariadb_keys_decrypt(pass->keys, what.version, iv,
-                                                              page + what.crypt_at, what.crypt_len)
-                                    : KR_NOT_FOUND;
+        uint8_t *from = page + what.crypt_at;
+        enum kr_status status = pass->keys ? kr_mariadb_keys_decrypt(pass->keys, what.version, iv,
+                                                                     from, from, what.crypt_len)
+                                           : KR_NOT_FOUND;
         if (status == KR_NOT_FOUND)
             return KR_OK; /* not counted: the key is not here */
         if (status != KR_OK)

@@ -281,8 +281,10 @@ static enum kr_status check_page(struct delta *delta, uint32_t number, void *con
     const struct checking *checking = context;
     struct kr_mariadb_page what = {0};
     enum kr_mariadb_page_fault fault = KR_MARIADB_PAGE_SOUND;
-    enum kr_status status = kr_mariadb_page_examine(&delta->space, checking->keys, number,
-                                                    delta->page, checking->room, &what, &fault);
+    const struct kr_mariadb_page_way page = {
+        .number = number, .src = delta->page, .dst = delta->page, .room = checking->room};
+    enum kr_status status =
+        kr_mariadb_page_examine(&delta->space, checking->keys, &page, &what, &fault);
     if (status == KR_NOT_FOUND)
         return KR_OK;
     if (status != KR_OK)

@@ -6,8 +6,9 @@
 #include <string.h>
 
 #include "base/secret.h"
+#include "hwaccel/prefetch.h"
 
-enum { LOCAL_BYTES = 16 };
+enum { LOCAL_BYTES = 16, AHEAD = 16384 /* most pages are of this size */ };
 
 struct ready_key {
     enum kr_cipher cipher;
@@ -119,12 +120,22 @@ enum kr_status kr_mariadb_keys_new(const struct kr_file *file, const struct kr_f
     return hand_out(add_keys(keys, file, report, random, err), keys, ret);
 }
 
-enum kr_status kr_mariadb_keys_of(const struct kr_data_key *data, const uint8_t *random,
-                                  struct kr_mariadb_keys **ret, struct kr_error *err)
+enum kr_status kr_mariadb_pages_new(const struct kr_data_key *data, const uint8_t *random,
+                                    struct kr_pages **ret, struct kr_error *err)
 {
-    struct kr_mariadb_keys *keys = NULL;
+    KR_MARIADB_KEYS *keys = NULL;
+    KR_SECRET uint8_t *derived = kr_secret_alloc(KR_PAGE_KEY_BYTES);
+    if (!derived)
+        return kr_fail_secret(err);
     KR_TRY(make_room(1, &keys, err));
-    return hand_out(add_key(keys, data, random, err), keys, ret);
+    KR_TRY(add_key(keys, data, random, err));
+    const struct ready_key *ready = &keys->ready[0];
+    if (!kr_cipher_derives(ready->cipher))
+        return kr_pages_new(ready->cipher, ready->key.bytes, ready->key.len, ret, err);
+    if (kr_page_key_derive(&ready->key, derived) != KR_OK)
+        return kr_fail(err, KR_INTERNAL, "cannot derive the page key of version %u of key %u",
+                       data->version, data->id);
+    return kr_pages_new(ready->cipher, derived, KR_PAGE_KEY_BYTES, ret, err);
 }
 
 void kr_mariadb_keys_free(struct kr_mariadb_keys *keys)
@@ -156,27 +167,32 @@ enum kr_status kr_mariadb_keys_begin(const struct kr_mariadb_keys *keys, uint32_
     return ready ? kr_page_begin(ready->cipher, flags, &ready->key, iv, 16, ret) : KR_NOT_FOUND;
 }
 
-static enum kr_status in_place(const struct kr_mariadb_keys *keys, uint32_t version, int flags,
-                               const uint8_t iv[16], uint8_t *bytes, size_t len)
+/* In pieces, see hwaccel/prefetch.h: what is fetched is the page that follows, whose checksum is
+ * made before it is decrypted. */
+static enum kr_status update(struct kr_page_op *op, const uint8_t *src, uint8_t *dst, size_t len,
+                             size_t *ret_len)
 {
-    struct kr_page_op *op;
-    size_t got = 0, end = 0;
-    KR_TRY(kr_mariadb_keys_begin(keys, version, flags, iv, &op));
-    enum kr_status status = kr_page_update(op, bytes, len, bytes, &got);
-    enum kr_status finished = kr_page_finish(op, bytes + got, &end);
-    if (status == KR_OK)
-        status = finished;
-    return status == KR_OK && got + end != len ? KR_INTERNAL : status;
+    size_t done = 0, got;
+    for (size_t at = 0; at < len; at += KR_PREFETCH_PIECE) {
+        size_t piece = len - at < KR_PREFETCH_PIECE ? len - at : KR_PREFETCH_PIECE;
+        kr_prefetch(src + at, AHEAD, piece);
+        KR_TRY(kr_page_update(op, src + at, piece, dst + done, &got));
+        done += got;
+    }
+    *ret_len = done;
+    return KR_OK;
 }
 
 enum kr_status kr_mariadb_keys_decrypt(const struct kr_mariadb_keys *keys, uint32_t version,
-                                       const uint8_t iv[16], uint8_t *bytes, size_t len)
+                                       const uint8_t iv[16], const uint8_t *src, uint8_t *dst,
+                                       size_t len)
 {
-    return in_place(keys, version, KR_PAGE_DECRYPT, iv, bytes, len);
-}
-
-enum kr_status kr_mariadb_keys_encrypt(const struct kr_mariadb_keys *keys, uint32_t version,
-                                       const uint8_t iv[16], uint8_t *bytes, size_t len)
-{
-    return in_place(keys, version, KR_PAGE_ENCRYPT, iv, bytes, len);
+    struct kr_page_op *op;
+    size_t got = 0, end = 0;
+    KR_TRY(kr_mariadb_keys_begin(keys, version, KR_PAGE_DECRYPT, iv, &op));
+    enum kr_status status = update(op, src, dst, len, &got);
+    enum kr_status finished = kr_page_finish(op, dst + got, &end);
+    if (status == KR_OK)
+        status = finished;
+    return status == KR_OK && got + end != len ? KR_INTERNAL : status;
 }

@@ -9,6 +9,7 @@
 
 #include "files/file.h"
 #include "hwaccel/page_cipher.h"
+#include "hwaccel/pages.h"
 
 struct kr_mariadb_keys;
 
@@ -30,16 +31,14 @@ KR_MUST_USE enum kr_status kr_mariadb_keys_begin(const struct kr_mariadb_keys *k
                                                  uint32_t version, int flags, const uint8_t iv[16],
                                                  struct kr_page_op **ret);
 
-/* With one data key alone. */
-KR_MUST_USE enum kr_status kr_mariadb_keys_of(const struct kr_data_key *data, const uint8_t *random,
-                                              struct kr_mariadb_keys **ret, struct kr_error *err);
-
-/* All at once, in place. */
-KR_MUST_USE enum kr_status kr_mariadb_keys_encrypt(const struct kr_mariadb_keys *keys,
-                                                   uint32_t version, const uint8_t iv[16],
-                                                   uint8_t *bytes, size_t len);
+/* All at once; `dst` may be `src`. */
 KR_MUST_USE enum kr_status kr_mariadb_keys_decrypt(const struct kr_mariadb_keys *keys,
                                                    uint32_t version, const uint8_t iv[16],
-                                                   uint8_t *bytes, size_t len);
+                                                   const uint8_t *src, uint8_t *dst, size_t len);
+
+/* Encrypts many pages at once with one data key; for one thread at a time. */
+KR_MUST_USE enum kr_status kr_mariadb_pages_new(const struct kr_data_key *data,
+                                                const uint8_t *random, struct kr_pages **ret,
+                                                struct kr_error *err);
 
 #endif

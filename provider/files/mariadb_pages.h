@@ -6,11 +6,19 @@
 #include "files/mariadb_keys.h"
 #include "formats/mariadb_page.h"
 
-/* The page, in the clear when it returns KR_OK, and what is wrong with it. `keys` NULL: there are
- * none; `room` is of logical_size bytes, secret memory. KR_NOT_FOUND: its key is not here. */
+/* A page as it is in the file, perhaps in a map of it, and where it is to be in the clear: `dst`
+ * may be `src`. `room` is of logical_size bytes, secret memory. */
+struct kr_mariadb_page_way {
+    uint64_t number;
+    const uint8_t *src;
+    uint8_t *dst, *room;
+};
+
+/* What is wrong with a page, which is at `dst` when nothing is and it returns KR_OK. `keys` NULL:
+ * there are none. KR_NOT_FOUND: its key is not here. */
 KR_MUST_USE enum kr_status kr_mariadb_page_examine(const struct kr_mariadb_space *space,
                                                    const struct kr_mariadb_keys *keys,
-                                                   uint64_t number, uint8_t *page, uint8_t *room,
+                                                   const struct kr_mariadb_page_way *page,
                                                    struct kr_mariadb_page *ret_what,
                                                    enum kr_mariadb_page_fault *ret);
 

@@ -28,7 +28,10 @@ static bool is_cut_off(const struct kr_file *file, const struct kr_mariadb_space
 
 /* --- inspect ---------------------------------------------------------------------------------- */
 
-enum { VERSIONS_MAX = 64 /* of one file that are told apart */ };
+enum {
+    VERSIONS_MAX = 64, /* of one file that are told apart */
+    BATCH = 16         /* pages that are encrypted at once */
+};
 
 struct version_count {
     uint32_t version;
@@ -85,7 +88,7 @@ static enum kr_status survey_chunk(struct kr_bulk_chunk *chunk, void *context, s
     survey->units.total += chunk->count;
     for (unsigned i = 0; i < chunk->count; i++) {
         if (kr_chunk_page_len(chunk, i) == chunk->page_size &&
-            kr_mariadb_page_read(&survey->space, chunk->first + i, chunk->pages[i], &page))
+            kr_mariadb_page_read(&survey->space, chunk->first + i, chunk->src[i], &page))
             count_page(survey, &page);
         else
             survey->odd++;
@@ -173,8 +176,11 @@ static enum kr_status note_oddities(const struct kr_file *file, const struct sur
 static enum kr_status take_survey(struct kr_file *file, struct survey *survey,
                                   struct kr_file_report *report, struct kr_error *err)
 {
-    const struct kr_file_pages pages = {
-        .page_size = survey->space.page_size, .work = survey_chunk, .context = survey, .out = -1};
+    const struct kr_file_pages pages = {.page_size = survey->space.page_size,
+                                        .work = survey_chunk,
+                                        .context = survey,
+                                        .out = -1,
+                                        .map = true};
     KR_TRY(kr_file_pages_run(file, &pages, err));
     qsort(survey->versions, survey->version_count, sizeof(*survey->versions), by_version);
     report->units = survey->units;
@@ -207,55 +213,74 @@ static enum kr_status inspect(struct kr_file *file, struct kr_file_report *repor
 
 struct pass {
     struct kr_mariadb_space space;
-    struct kr_mariadb_keys *keys;         /* NULL: nothing is encrypted that could be decrypted */
-    uint8_t *room;                        /* logical_size bytes for each thread, secret */
-    struct kr_file_check *check;          /* NULL: pages are to be written, in the clear or anew */
-    const struct kr_mariadb_keys *target; /* anew: the key, */
-    struct kr_mariadb_space next;         /* and what page 0 is to say */
+    struct kr_mariadb_keys *keys; /* NULL: nothing is encrypted that could be decrypted */
+    uint8_t *room;                /* logical_size bytes for each thread, secret */
+    struct kr_file_check *check;  /* NULL: pages are to be written, in the clear or anew */
+    struct kr_pages *target[KR_BULK_THREADS_MAX]; /* anew: the key, for each thread, */
+    struct kr_mariadb_space next;                 /* and what page 0 is to say */
     uint32_t version;
     const char *path;
 };
 
-/* Decrypts one page in place. KR_NOT_FOUND: its key is not here. */
+/* Pages that were decrypted and are to be encrypted anew. */
+struct batch {
+    struct sealing {
+        struct kr_mariadb_page what;
+        uint8_t *page;
+        uint8_t iv[KR_MARIADB_IV_BYTES];
+    } pages[BATCH];
+    size_t count;
+    struct kr_pages *target; /* NULL: they are to be in the clear */
+};
+
+/* Decrypts one page. KR_NOT_FOUND: its key is not here. */
 static enum kr_status open_page(const struct kr_mariadb_space *space,
                                 const struct kr_mariadb_keys *keys,
-                                const struct kr_mariadb_page *what, uint8_t *page)
+                                const struct kr_mariadb_page *what,
+                                const struct kr_mariadb_page_way *page)
 {
     uint8_t iv[KR_MARIADB_IV_BYTES];
+    size_t end = what->crypt_at + what->crypt_len;
     if (!keys || what->version == 0)
         return KR_NOT_FOUND;
-    kr_mariadb_page_iv(space, page, iv);
-    return kr_mariadb_keys_decrypt(keys, what->version, iv, page + what->crypt_at, what->crypt_len);
+    kr_mariadb_page_iv(space, page->src, iv);
+    if (page->dst != page->src) {
+        memcpy(page->dst, page->src, what->crypt_at);
+        memcpy(page->dst + end, page->src + end, space->page_size - end);
+    }
+    return kr_mariadb_keys_decrypt(keys, what->version, iv, page->src + what->crypt_at,
+                                   page->dst + what->crypt_at, what->crypt_len);
 }
 
 enum kr_status kr_mariadb_page_examine(const struct kr_mariadb_space *space,
-                                       const struct kr_mariadb_keys *keys, uint64_t number,
-                                       uint8_t *page, uint8_t *room,
+                                       const struct kr_mariadb_keys *keys,
+                                       const struct kr_mariadb_page_way *page,
                                        struct kr_mariadb_page *ret_what,
                                        enum kr_mariadb_page_fault *ret)
 {
-    if (!kr_mariadb_page_read(space, number, page, ret_what)) {
+    if (!kr_mariadb_page_read(space, page->number, page->src, ret_what)) {
         *ret = KR_MARIADB_PAGE_BAD_LENGTH;
         return KR_OK;
     }
-    *ret = kr_mariadb_page_check(space, number, page, ret_what);
+    *ret = kr_mariadb_page_check(space, page->number, page->src, ret_what);
     if (*ret > KR_MARIADB_PAGE_UNCHECKED)
         return KR_OK;
     if (ret_what->state == KR_MARIADB_PAGE_ENCRYPTED)
         KR_TRY(open_page(space, keys, ret_what, page));
-    else if (!ret_what->compressed || ret_what->state == KR_MARIADB_PAGE_COPY)
-        return KR_OK;
-    *ret = kr_mariadb_page_check_plain(space, page, ret_what, room);
+    else if (page->dst != page->src)
+        memcpy(page->dst, page->src, space->page_size);
+    if (ret_what->state == KR_MARIADB_PAGE_ENCRYPTED ||
+        (ret_what->compressed && ret_what->state != KR_MARIADB_PAGE_COPY))
+        *ret = kr_mariadb_page_check_plain(space, page->dst, ret_what, page->room);
     return KR_OK;
 }
 
-static enum kr_status verify_page(const struct pass *pass, uint64_t number, uint8_t *page,
-                                  uint8_t *room, struct kr_error *err)
+static enum kr_status verify_page(const struct pass *pass, const struct kr_mariadb_page_way *page,
+                                  struct kr_error *err)
 {
     struct kr_mariadb_page what = {0};
     enum kr_mariadb_page_fault fault;
-    enum kr_status status =
-        kr_mariadb_page_examine(&pass->space, pass->keys, number, page, room, &what, &fault);
+    enum kr_status status = kr_mariadb_page_examine(&pass->space, pass->keys, page, &what, &fault);
     if (status == KR_NOT_FOUND && pass->space.temporary) {
         kr_file_check_count(pass->check, 0, 1, 0);
         return KR_OK;
@@ -264,53 +289,70 @@ static enum kr_status verify_page(const struct pass *pass, uint64_t number, uint
         return KR_OK; /* not counted: the key is not here */
     if (status != KR_OK)
         return kr_fail(err, status, "page %llu of %s cannot be decrypted",
-                       (unsigned long long)number, pass->path);
+                       (unsigned long long)page->number, pass->path);
     bool empty = what.state == KR_MARIADB_PAGE_EMPTY,
          unchecked = fault == KR_MARIADB_PAGE_UNCHECKED;
     if (fault > KR_MARIADB_PAGE_UNCHECKED)
-        kr_file_check_damage(pass->check, number, "%s", kr_mariadb_page_fault_text(fault));
+        kr_file_check_damage(pass->check, page->number, "%s", kr_mariadb_page_fault_text(fault));
     else
         kr_file_check_count(pass->check, !empty && !unchecked, unchecked, empty);
     return KR_OK;
 }
 
-/* A page that was decrypted. */
-static enum kr_status seal_page(const struct pass *pass, const struct kr_mariadb_page *what,
-                                uint8_t *page)
+static enum kr_status seal_batch(const struct pass *pass, struct batch *batch)
 {
-    uint8_t iv[KR_MARIADB_IV_BYTES];
-    kr_mariadb_page_iv(&pass->space, page, iv);
-    KR_TRY(kr_mariadb_keys_encrypt(pass->target, pass->version, iv, page + what->crypt_at,
-                                   what->crypt_len));
-    kr_mariadb_page_seal(&pass->space, what, pass->version, page);
+    struct kr_page_job jobs[BATCH];
+    for (size_t i = 0; i < batch->count; i++) {
+        struct sealing *it = &batch->pages[i];
+        uint8_t *from = it->page + it->what.crypt_at;
+        kr_mariadb_page_iv(&pass->space, it->page, it->iv);
+        jobs[i] = (struct kr_page_job){from, from, it->what.crypt_len, it->iv};
+    }
+    KR_TRY(kr_pages_encrypt(batch->target, jobs, batch->count));
+    for (size_t i = 0; i < batch->count; i++)
+        kr_mariadb_page_seal(&pass->space, &batch->pages[i].what, pass->version,
+                             batch->pages[i].page);
+    batch->count = 0;
     return KR_OK;
+}
+
+static enum kr_status seal_page(const struct pass *pass, const struct kr_mariadb_page *what,
+                                uint8_t *page, struct batch *batch)
+{
+    batch->pages[batch->count++] = (struct sealing){.what = *what, .page = page};
+    return batch->count == BATCH ? seal_batch(pass, batch) : KR_OK;
 }
 
 /* A page that was found right, in the clear or under the target's key. */
 static enum kr_status finish_page(const struct pass *pass, uint64_t number,
-                                  const struct kr_mariadb_page *what, uint8_t *page)
+                                  const struct kr_mariadb_page *what, uint8_t *page,
+                                  struct batch *batch)
 {
-    if (number == 0 && pass->target)
+    if (number == 0 && batch->target)
         kr_mariadb_space_rekey(&pass->next, page);
     else if (number == 0)
         kr_mariadb_space_clear(&pass->space, page);
     else if (what->state == KR_MARIADB_PAGE_COPY)
         memset(page, 0, pass->space.page_size); /* its key may be another's; no server misses it */
-    else if (what->state == KR_MARIADB_PAGE_ENCRYPTED && pass->target)
-        return seal_page(pass, what, page);
+    else if (what->state == KR_MARIADB_PAGE_ENCRYPTED && batch->target)
+        return seal_page(pass, what, page, batch);
     else if (what->state == KR_MARIADB_PAGE_ENCRYPTED)
         kr_mariadb_page_clear(&pass->space, what, page);
     return KR_OK;
 }
 
-static enum kr_status rewrite_page(const struct pass *pass, uint64_t number, uint8_t *page,
-                                   uint8_t *room, struct kr_error *err)
+static enum kr_status fail_to_encrypt(const struct pass *pass, struct kr_error *err)
+{
+    return kr_fail(err, KR_INTERNAL, "OpenSSL failed to encrypt pages of %s", pass->path);
+}
+
+static enum kr_status rewrite_page(const struct pass *pass, const struct kr_mariadb_page_way *page,
+                                   struct batch *batch, struct kr_error *err)
 {
     struct kr_mariadb_page what = {0};
     enum kr_mariadb_page_fault fault = KR_MARIADB_PAGE_SOUND;
-    unsigned long long n = number;
-    enum kr_status status =
-        kr_mariadb_page_examine(&pass->space, pass->keys, number, page, room, &what, &fault);
+    unsigned long long n = page->number;
+    enum kr_status status = kr_mariadb_page_examine(&pass->space, pass->keys, page, &what, &fault);
     if (status == KR_NOT_FOUND)
         return kr_fail(err, status, "page %llu of %s needs version %u of key %u, which is not here",
                        n, pass->path, what.version, pass->space.key_id);
@@ -319,28 +361,36 @@ static enum kr_status rewrite_page(const struct pass *pass, uint64_t number, uin
     if (fault > KR_MARIADB_PAGE_UNCHECKED)
         return kr_fail(err, KR_INTEGRITY, "page %llu of %s is damaged: %s", n, pass->path,
                        kr_mariadb_page_fault_text(fault));
-    status = finish_page(pass, number, &what, page);
-    return status == KR_OK
-               ? KR_OK
-               : kr_fail(err, status, "page %llu of %s cannot be encrypted", n, pass->path);
+    if (finish_page(pass, page->number, &what, page->dst, batch) != KR_OK)
+        return fail_to_encrypt(pass, err);
+    return KR_OK;
 }
 
 static enum kr_status pass_chunk(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
 {
     const struct pass *pass = context;
     uint8_t *room = pass->room + chunk->worker * pass->space.logical_size;
+    struct batch batch;
+    batch.target = pass->target[chunk->worker];
+    batch.count = 0;
     for (unsigned i = 0; i < chunk->count; i++) {
-        uint64_t number = chunk->first + i;
+        /* What is only checked goes to the same place again and again, which stays in the cache. */
+        const struct kr_mariadb_page_way page = {.number = chunk->first + i,
+                                                 .src = chunk->src[i],
+                                                 .dst = chunk->pages[pass->check ? 0 : i],
+                                                 .room = room};
         if (kr_chunk_page_len(chunk, i) < chunk->page_size && pass->check)
-            kr_file_check_damage(pass->check, number, "the file ends within it");
+            kr_file_check_damage(pass->check, page.number, "the file ends within it");
         else if (kr_chunk_page_len(chunk, i) < chunk->page_size)
             return kr_fail(err, KR_INTEGRITY, "%s ends within page %llu", pass->path,
-                           (unsigned long long)number);
+                           (unsigned long long)page.number);
         else if (pass->check)
-            KR_TRY(verify_page(pass, number, chunk->pages[i], room, err));
+            KR_TRY(verify_page(pass, &page, err));
         else
-            KR_TRY(rewrite_page(pass, number, chunk->pages[i], room, err));
+            KR_TRY(rewrite_page(pass, &page, &batch, err));
     }
+    if (batch.count > 0 && seal_batch(pass, &batch) != KR_OK)
+        return fail_to_encrypt(pass, err);
     return KR_OK;
 }
 
@@ -372,8 +422,11 @@ static enum kr_status run_pass(struct kr_file *file, const struct kr_file_report
         kr_file_check_damage(pass.check, file->size / pass.space.page_size,
                              "the file ends before it, page 0 says that it has %u",
                              pass.space.pages);
-    const struct kr_file_pages pages = {
-        .page_size = pass.space.page_size, .work = pass_chunk, .context = &pass, .out = out};
+    const struct kr_file_pages pages = {.page_size = pass.space.page_size,
+                                        .work = pass_chunk,
+                                        .context = &pass,
+                                        .out = out,
+                                        .map = true};
     return kr_file_pages_run(file, &pages, err);
 }
 
@@ -408,7 +461,6 @@ static enum kr_status rekey(struct kr_file *file, const struct kr_file_report *r
 {
     (void)run;
     const struct kr_data_key *data;
-    KR_MARIADB_KEYS *target = NULL;
     struct pass pass = {0};
     if (!read_space(file, &pass.next) || !pass.next.has_crypt)
         return kr_fail(err, KR_INTEGRITY, "page 0 of %s names no key", file->path);
@@ -421,9 +473,14 @@ static enum kr_status rekey(struct kr_file *file, const struct kr_file_report *r
     if (pass.next.min_version != 0)
         pass.next.min_version = data->version;
     pass.version = data->version;
-    KR_TRY(kr_mariadb_keys_of(data, pass.next.iv, &target, err));
-    pass.target = target;
-    return run_pass(file, report, pass, out, err);
+    enum kr_status status = KR_OK;
+    for (unsigned i = 0; i < kr_file_pages_threads(file) && status == KR_OK; i++)
+        status = kr_mariadb_pages_new(data, pass.next.iv, &pass.target[i], err);
+    if (status == KR_OK)
+        status = run_pass(file, report, pass, out, err);
+    for (unsigned i = 0; i < KR_BULK_THREADS_MAX; i++)
+        kr_pages_free(pass.target[i]);
+    return status;
 }
 
 const struct kr_file_kind_ops kr_mariadb_tablespace_ops = {

@@ -10,9 +10,7 @@
 #include "hwaccel/bulk.h"
 #include "hwaccel/mysql_page.h"
 
-/* As many pages as are encrypted at once; where none are, one at a time, which stays in the nearest
- * cache from its decryption to its check. */
-enum { BATCH = 16 };
+enum { BATCH = 16 /* pages that are encrypted at once */ };
 
 static struct kr_bulk bulk_of(const struct kr_file *file, const struct kr_mysql_space *space)
 {
@@ -138,48 +136,44 @@ static enum kr_status damaged(const struct checking *checking, uint64_t number, 
     return KR_OK;
 }
 
-/* The pages of a batch that are to be decrypted; each in its place, so that the others are left as
- * they are. Pages that cannot be are told here. */
-struct batch {
-    struct kr_mysql_page jobs[BATCH];
-    size_t count;
-    bool encrypted[BATCH], failed[BATCH];
-};
-
-/* Where a page is decrypted to: to its place in what is written, or, where nothing is, to the same
- * place again and again. */
-static uint8_t *clear_page(const struct checking *checking, const struct kr_bulk_chunk *chunk,
-                           unsigned first, unsigned i)
+/* Where a page is put: to its place in what is written, or, where nothing is, to the same place
+ * again and again, so that it is in the nearest cache yet when it is checked. */
+static uint8_t *place_of(const struct checking *checking, const struct kr_bulk_chunk *chunk,
+                         unsigned i)
 {
-    return chunk->pages[checking->job->out >= 0 ? first + i : i];
+    return chunk->pages[checking->job->out >= 0 ? i : 0];
 }
 
-static enum kr_status plan(const struct checking *checking, const struct kr_bulk_chunk *chunk,
-                           unsigned first, unsigned count, struct batch *batch,
-                           struct kr_error *err)
+/* Why a page cannot be looked into; NULL: it can. */
+static const char *obstacle(const struct checking *checking, const struct kr_bulk_chunk *chunk,
+                            unsigned i)
 {
-    batch->count = 0;
-    for (unsigned i = 0; i < count; i++) {
-        const uint8_t *page = chunk->src[first + i];
-        uint64_t number = chunk->first + first + i;
-        const char *why = NULL;
-        bool whole = page_len(chunk, first + i) == chunk->page_size;
-        batch->encrypted[i] = whole && kr_mysql_page_is_encrypted(page);
-        if (!whole)
-            why = "the file ends within it";
-        else if (batch->encrypted[i] && number == 0)
-            why = "the first page is never encrypted";
-        else if (batch->encrypted[i] && !checking->job->opened)
-            why = "it is encrypted, and the tablespace has no key";
-        else if (batch->encrypted[i] && kr_mysql_page_length(page, chunk->page_size) == 0)
-            why = kr_mysql_page_fault_text(KR_MYSQL_PAGE_BAD_LENGTH);
-        batch->failed[i] = why != NULL;
-        if (why)
-            KR_TRY(damaged(checking, number, why, err));
-        else if (batch->encrypted[i])
-            batch->jobs[batch->count++] =
-                (struct kr_mysql_page){.src = page, .dst = clear_page(checking, chunk, first, i)};
-    }
+    if (page_len(chunk, i) < chunk->page_size)
+        return "the file ends within it";
+    if (!kr_mysql_page_is_encrypted(chunk->src[i]))
+        return NULL;
+    if (chunk->first + i == 0)
+        return "the first page is never encrypted";
+    if (!checking->job->opened)
+        return "it is encrypted, and the tablespace has no key";
+    if (kr_mysql_page_length(chunk->src[i], chunk->page_size) == 0)
+        return kr_mysql_page_fault_text(KR_MYSQL_PAGE_BAD_LENGTH);
+    return NULL;
+}
+
+/* The page in the clear, wherever it is then. */
+static enum kr_status open_page(const struct checking *checking, const struct kr_bulk_chunk *chunk,
+                                unsigned i, const uint8_t **ret, struct kr_error *err)
+{
+    const struct kr_mysql_page job = {.src = chunk->src[i], .dst = place_of(checking, chunk, i)};
+    bool encrypted = kr_mysql_page_is_encrypted(job.src);
+    if (encrypted && kr_mysql_pages_decrypt(checking->workers[chunk->worker].cipher, &job, 1,
+                                            chunk->page_size) != KR_OK)
+        return kr_fail(err, KR_INTERNAL, "OpenSSL failed to decrypt pages of %s",
+                       checking->file->path);
+    if (!encrypted && checking->job->out >= 0 && job.src != job.dst)
+        memcpy(job.dst, job.src, chunk->page_size);
+    *ret = encrypted ? job.dst : job.src;
     return KR_OK;
 }
 
@@ -203,49 +197,58 @@ static enum kr_status check_page(const struct checking *checking, const uint8_t 
     return KR_OK;
 }
 
-static enum kr_status check_batch(struct checking *checking, struct kr_bulk_chunk *chunk,
-                                  unsigned first, unsigned count, struct sums *sums,
-                                  struct kr_error *err)
+/* Pages that are to be encrypted again, in their places. */
+struct again {
+    struct kr_mysql_page jobs[BATCH];
+    size_t count;
+};
+
+static enum kr_status encrypt_again(const struct checking *checking,
+                                    const struct kr_bulk_chunk *chunk, struct again *again,
+                                    struct kr_error *err)
 {
-    const struct kr_mysql_space *space = checking->job->space;
-    struct worker *worker = &checking->workers[chunk->worker];
-    struct batch batch;
-    KR_TRY(plan(checking, chunk, first, count, &batch, err));
-    if (batch.count > 0 &&
-        kr_mysql_pages_decrypt(worker->cipher, batch.jobs, batch.count, chunk->page_size) != KR_OK)
-        return kr_fail(err, KR_INTERNAL, "OpenSSL failed to decrypt pages of %s",
-                       checking->file->path);
-    for (unsigned i = 0; i < count; i++) {
-        struct kr_mysql_page_place place = {.space_id = space->space_id,
-                                            .number = chunk->first + first + i,
-                                            .size = chunk->page_size,
-                                            .zip = space->zip,
-                                            .room = worker->room};
-        if (!batch.failed[i])
-            KR_TRY(check_page(checking,
-                              batch.encrypted[i] ? clear_page(checking, chunk, first, i)
-                                                 : chunk->src[first + i],
-                              batch.encrypted[i], &place, sums, err));
-    }
-    for (unsigned i = 0; i < count && checking->job->out >= 0; i++)
-        kr_mysql_page_clear_rest(chunk->pages[first + i], chunk->page_size);
-    if (batch.count > 0 && worker->fresh &&
-        kr_mysql_pages_encrypt(worker->fresh, batch.jobs, batch.count, chunk->page_size) != KR_OK)
-        return kr_fail(err, KR_INTERNAL, "OpenSSL failed to encrypt pages of %s",
-                       checking->file->path);
-    return KR_OK;
+    size_t count = again->count;
+    again->count = 0;
+    if (count == 0 || kr_mysql_pages_encrypt(checking->workers[chunk->worker].fresh, again->jobs,
+                                             count, chunk->page_size) == KR_OK)
+        return KR_OK;
+    return kr_fail(err, KR_INTERNAL, "OpenSSL failed to encrypt pages of %s", checking->file->path);
+}
+
+static enum kr_status look_into(const struct checking *checking, struct kr_bulk_chunk *chunk,
+                                unsigned i, struct sums *sums, struct again *again,
+                                struct kr_error *err)
+{
+    const struct kr_mysql_page_place place = {.space_id = checking->job->space->space_id,
+                                              .number = chunk->first + i,
+                                              .size = chunk->page_size,
+                                              .zip = checking->job->space->zip,
+                                              .room = checking->workers[chunk->worker].room};
+    const char *why = obstacle(checking, chunk, i);
+    const uint8_t *page = chunk->src[i];
+    if (why)
+        return damaged(checking, place.number, why, err);
+    bool encrypted = kr_mysql_page_is_encrypted(chunk->src[i]); /* it may be opened in place */
+    KR_TRY(open_page(checking, chunk, i, &page, err));
+    KR_TRY(check_page(checking, page, encrypted, &place, sums, err));
+    if (checking->job->out >= 0)
+        kr_mysql_page_clear_rest(chunk->pages[i], chunk->page_size);
+    if (encrypted && checking->job->fresh)
+        again->jobs[again->count++] =
+            (struct kr_mysql_page){.src = page, .dst = place_of(checking, chunk, i)};
+    return again->count == BATCH ? encrypt_again(checking, chunk, again, err) : KR_OK;
 }
 
 static enum kr_status check_chunk(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
 {
-    struct checking *checking = context;
+    const struct checking *checking = context;
     const struct kr_mysql_space *space = checking->job->space;
     struct sums sums = {0};
-    unsigned batch = checking->job->fresh ? BATCH : 1;
-    for (unsigned i = 0; i < chunk->count; i += batch) {
-        unsigned count = chunk->count - i < batch ? chunk->count - i : batch;
-        KR_TRY(check_batch(checking, chunk, i, count, &sums, err));
-    }
+    struct again again;
+    again.count = 0;
+    for (unsigned i = 0; i < chunk->count; i++)
+        KR_TRY(look_into(checking, chunk, i, &sums, &again, err));
+    KR_TRY(encrypt_again(checking, chunk, &again, err));
     if (chunk->first == 0 && checking->job->fresh)
         kr_mysql_space_reseal(space, checking->job->fresh_info, chunk->pages[0]);
     else if (chunk->first == 0 && checking->job->out >= 0)
@@ -263,7 +266,7 @@ enum kr_status kr_mysql_pages_run(const struct kr_file *file, const struct kr_my
     struct kr_bulk_result result;
     struct kr_bulk bulk = bulk_of(file, job->space);
     bulk.out = job->out;
-    bulk.map = job->out < 0;
+    bulk.map = true;
     bulk.out_name = "the output";
     bulk.work = check_chunk;
     bulk.context = &checking;

@@ -40,6 +40,7 @@ enum kr_status kr_file_pages_run(const struct kr_file *file, const struct kr_fil
         .size = file->size,
         .page_size = pages->page_size,
         .threads = kr_file_pages_threads(file),
+        .map = pages->map,
         .work = work,
         .progress = progress,
         .context = &pass,

@@ -12,6 +12,7 @@ struct kr_file_pages {
     kr_bulk_function work;
     void *context; /* of the work */
     int out;       /* -1: nothing is written */
+    bool map;      /* the work takes pages from chunk->src, and fills those that are written */
 };
 
 /* The threads that the work is called by: chunk->worker is below. */

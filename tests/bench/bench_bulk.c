@@ -16,17 +16,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <openssl/evp.h>
 #include <openssl/rand.h>
 
 #include "bar.h"
+#include "evp_page.h"
 #include "hwaccel/bulk.h"
 #include "hwaccel/mysql_page.h"
 #include "innodb_page.h"
 #include "speed.h"
 
-enum { PAGE = 16384, HEADER = 38, BLOCK = 16, THREADS = 2, ROUNDS_MAX = 101 };
-enum { TYPE_AT = 24, ORIGINAL_TYPE_AT = 28, ENCRYPTED = 15, COMPARED_MIB = 64 };
+enum { PAGE = 16384, BLOCK = 16, THREADS = 2, ROUNDS_MAX = 101, COMPARED_MIB = 64 };
 
 enum way { COPY, VERIFY, BY_EVP, AT_ONCE, AT_ONCE_READ, WAYS };
 
@@ -61,17 +60,6 @@ static double seconds(clockid_t clock)
 
 /* --- the ways ----------------------------------------------------------------------------------*/
 
-static EVP_CIPHER_CTX *keep(const uint8_t *key, int encrypt)
-{
-    EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
-    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-    require(EVP_CipherInit_ex(ctx, cipher, NULL, key, NULL, encrypt) &&
-                EVP_CIPHER_CTX_set_padding(ctx, 0),
-            "EVP");
-    EVP_CIPHER_free(cipher);
-    return ctx;
-}
-
 static void make_keys(void)
 {
     struct kr_error err = KR_ERROR_INIT;
@@ -82,8 +70,8 @@ static void make_keys(void)
         require(kr_mysql_pages_new(old_key, old_iv, &keys[i].old, &err) == KR_OK &&
                     kr_mysql_pages_new(new_key, new_iv, &keys[i].new, &err) == KR_OK,
                 "kr_mysql_pages_new");
-        keys[i].decrypt = keep(old_key, 0);
-        keys[i].encrypt = keep(new_key, 1);
+        keys[i].decrypt = evp_page_open("AES-256-CBC", old_key, false);
+        keys[i].encrypt = evp_page_open("AES-256-CBC", new_key, true);
     }
 }
 
@@ -143,39 +131,17 @@ static enum kr_status at_once(struct kr_bulk_chunk *chunk, void *context, struct
     return kr_mysql_pages_encrypt(keys[chunk->worker].new, jobs, list(chunk, jobs), PAGE);
 }
 
-static bool evp(EVP_CIPHER_CTX *ctx, const uint8_t *iv, uint8_t *bytes, int len)
-{
-    int out;
-    return EVP_CipherInit_ex(ctx, NULL, NULL, NULL, iv, -1) &&
-           EVP_CipherUpdate(ctx, bytes, &out, bytes, len) && out == len;
-}
-
-/* As mysqld does it: all whole blocks, then the last 32 bytes of the page once more. */
-static bool evp_encrypt(EVP_CIPHER_CTX *ctx, uint8_t *page)
-{
-    memcpy(page + ORIGINAL_TYPE_AT, page + TYPE_AT, 2);
-    memcpy(page + TYPE_AT, (const uint8_t[]){0, ENCRYPTED}, 2);
-    return evp(ctx, new_iv, page + HEADER, (PAGE - HEADER) / BLOCK * BLOCK) &&
-           evp(ctx, new_iv, page + PAGE - 2 * BLOCK, 2 * BLOCK);
-}
-
-static bool evp_decrypt(EVP_CIPHER_CTX *ctx, uint8_t *page)
-{
-    memcpy(page + TYPE_AT, page + ORIGINAL_TYPE_AT, 2);
-    memset(page + ORIGINAL_TYPE_AT, 0, 2);
-    return evp(ctx, old_iv, page + PAGE - 2 * BLOCK, 2 * BLOCK) &&
-           evp(ctx, old_iv, page + HEADER, (PAGE - HEADER) / BLOCK * BLOCK);
-}
-
 static enum kr_status by_evp(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
 {
     const struct keys *kept = &keys[chunk->worker];
     (void)context;
     for (unsigned i = 0; i < chunk->count; i++) {
         uint64_t number = chunk->first + i;
-        bool clear = number == 0, ok = clear || evp_decrypt(kept->decrypt, chunk->pages[i]);
-        KR_TRY(check(chunk->pages[i], number, err));
-        if (!ok || (!clear && !evp_encrypt(kept->encrypt, chunk->pages[i])))
+        uint8_t *page = chunk->pages[i];
+        bool clear = number == 0,
+             ok = clear || evp_page_mysql_decrypt(kept->decrypt, old_iv, page, PAGE);
+        KR_TRY(check(page, number, err));
+        if (!ok || (!clear && !evp_page_mysql_encrypt(kept->encrypt, new_iv, page, PAGE)))
             return kr_fail(err, KR_INTERNAL, "EVP failed");
     }
     return KR_OK;
@@ -269,7 +235,7 @@ static void check_baseline(void)
     enum { REPEATS = 2000 };
     double start = seconds(CLOCK_THREAD_CPUTIME_ID);
     for (unsigned i = 0; i < REPEATS; i++)
-        require(evp_encrypt(keys[0].encrypt, page), "EVP");
+        require(evp_page_mysql_encrypt(keys[0].encrypt, new_iv, page, PAGE), "EVP");
     double rate = (double)PAGE * REPEATS / (seconds(CLOCK_THREAD_CPUTIME_ID) - start);
     bar_at_least(5, "baseline's encryption / openssl speed -evp aes-256-cbc",
                  rate / openssl_speed("-evp aes-256-cbc"), 0.85);

@@ -23,6 +23,7 @@ BARS=(
     "9|aes256-* page / aes-* page"
     "10|page crypto in mariadbd / file_key_management"
     "11|verify of a MySQL tablespace / innochecksum -C crc32"
+    "12|rekey: pages at once / page after page; two threads / one"
 )
 MEASURED_BY=(
     "1 2|$P11K_BUILD/bin/bench_page"
@@ -33,6 +34,7 @@ MEASURED_BY=(
     "9|$P11K_BUILD/bin/bench_aes256"
     "10|$ROOT/tests/bench/server_share.sh"
     "11|$ROOT/tests/bench/verify_mysql.sh"
+    "12|$P11K_BUILD/bin/bench_rekey"
 )
 
 wanted() { # NUMBER...: whether one of them is
@@ -95,7 +97,7 @@ if ((!$#)); then
     mapfile -t numbers < <(printf '%s\n' "${BARS[@]%%|*}")
 fi
 for number in "${numbers[@]}"; do
-    if [[ ! $number =~ ^([1-9]|1[01])$ ]]; then
+    if [[ ! $number =~ ^([1-9]|1[0-2])$ ]]; then
         sed -n 's/^#   /usage: /p' "$0" >&2
         exit 2
     fi

@@ -34,7 +34,7 @@ lines | expect 0 "2 .* 1200.000 <=1800 pass$" 1 2
 lines | expect 0 "7 .* 0.500 >=0.75 info$" 7
 lines | expect 0 "0 of 3 bars are not met" 1 2 7
 lines | expect 1 "10 .* FAIL \(not measured\)$" 1 10
-lines | expect 1 "8 of 11 bars are not met"
+lines | expect 1 "9 of 12 bars are not met"
 and bar_at_least 1 "page 256" 0.9 1 | expect 1 "1 .* 0.900 >=1 FAIL$" 1
 and bar_at_most 2 "none" nan 1 | expect 1 "2 .* nan <=1 FAIL$" 2
-expect 2 "" 12 </dev/null 2>/dev/null # it ends before it reads
+expect 2 "" 13 </dev/null 2>/dev/null # it ends before it reads
