@@ -13,6 +13,7 @@
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 
+#include "base/bytes.h"
 #include "base/secret.h"
 
 enum { WAYS = 4, SETS = KR_PAGE_KEYS_MAX / WAYS, LOCKS = 32, GIVEN_MAX = 32 };
@@ -54,18 +55,12 @@ uint32_t kr_page_keys_epoch(void)
 
 /* --- derivation ------------------------------------------------------------------------------- */
 
-static void put_u32(uint8_t *at, uint32_t value)
-{
-    for (unsigned i = 0; i < 4; i++)
-        at[i] = (uint8_t)(value >> (24 - 8 * i));
-}
-
 static enum kr_status derive(const struct kr_page_key *key, uint8_t ret[KR_PAGE_KEY_BYTES])
 {
     uint8_t info[INFO];
     memcpy(info, label, LABEL);
-    put_u32(info + LABEL, key->id);
-    put_u32(info + LABEL + 4, key->version);
+    kr_put_number(info + LABEL, key->id, 4);
+    kr_put_number(info + LABEL + 4, key->version, 4);
     OSSL_PARAM params[] = {
         OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)"SHA256", 0),
         OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)key->data_key,

@@ -23,7 +23,7 @@ enum { LANES_WORTH_IT = 4 };
 
 struct kr_pages {
     struct kr_lockstep lockstep;
-    bool cbc, in_lockstep, ivs_by_evp;
+    bool cbc, in_lockstep, ivs_by_evp; /* the last two of CBC */
     bool failed;                       /* after a failure nothing is known of the contexts */
     EVP_CIPHER_CTX *encrypt, *decrypt; /* CTR: decrypt is NULL */
     EVP_CIPHER_CTX *ecb;               /* CBC: for lockstep and for last partial blocks */
@@ -53,8 +53,11 @@ enum kr_status kr_pages_new(enum kr_cipher cipher, const uint8_t *key, size_t ke
         return kr_fail_memory(err);
     memset(p, 0, sizeof(*p));
     p->cbc = kr_cipher_base(cipher) == KR_CIPHER_AES_CBC;
-    p->ivs_by_evp = kr_aes_is_fips();
-    p->in_lockstep = p->cbc && kr_lockstep_state() == KR_LOCKSTEP_ON;
+    if (p->cbc) {
+        enum kr_lockstep_state lockstep = kr_lockstep_state();
+        p->ivs_by_evp = lockstep == KR_LOCKSTEP_FIPS;
+        p->in_lockstep = lockstep == KR_LOCKSTEP_ON;
+    }
     if (!open_contexts(p, key, key_len)) {
         ERR_clear_error();
         kr_pages_free(p);
@@ -229,36 +232,35 @@ static bool encrypt_many(struct kr_pages *p, const struct kr_page_job *jobs, siz
     return true;
 }
 
-static bool encrypt_each(struct kr_pages *p, const struct kr_page_job *jobs, size_t count)
+/* --- all jobs of a call ----------------------------------------------------------------------- */
+
+static bool each(bool (*function)(struct kr_pages *, const struct kr_page_job *),
+                 struct kr_pages *p, const struct kr_page_job *jobs, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (!encrypt_cbc(p, jobs[i].src, jobs[i].dst, whole_blocks(&jobs[i]), jobs[i].iv))
+        if (!function(p, &jobs[i]))
             return false;
     return true;
 }
 
-static bool decrypt_each(struct kr_pages *p, const struct kr_page_job *jobs, size_t count)
+static bool encrypt_one(struct kr_pages *p, const struct kr_page_job *job)
 {
-    for (size_t i = 0; i < count; i++)
-        if (!decrypt_cbc(p, &jobs[i]))
-            return false;
-    return true;
+    return encrypt_cbc(p, job->src, job->dst, whole_blocks(job), job->iv);
 }
 
-static bool crypt_ctr_each(struct kr_pages *p, const struct kr_page_job *jobs, size_t count)
+static bool encrypt_all(struct kr_pages *p, const struct kr_page_job *jobs, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        if (!crypt_ctr(p, &jobs[i]))
-            return false;
-    return true;
+    if (!p->cbc)
+        return each(crypt_ctr, p, jobs, count);
+    return each(crypt_tail, p, jobs, count) &&
+           (p->in_lockstep ? encrypt_many(p, jobs, count) : each(encrypt_one, p, jobs, count));
 }
 
-static bool crypt_tails(struct kr_pages *p, const struct kr_page_job *jobs, size_t count)
+static bool decrypt_all(struct kr_pages *p, const struct kr_page_job *jobs, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        if (!crypt_tail(p, &jobs[i]))
-            return false;
-    return true;
+    if (!p->cbc)
+        return each(crypt_ctr, p, jobs, count);
+    return each(crypt_tail, p, jobs, count) && each(decrypt_cbc, p, jobs, count);
 }
 
 static bool lengths_are_good(const struct kr_page_job *jobs, size_t count)
@@ -269,9 +271,14 @@ static bool lengths_are_good(const struct kr_page_job *jobs, size_t count)
     return true;
 }
 
-static enum kr_status result(struct kr_pages *p, bool ok)
+static enum kr_status run(bool (*all)(struct kr_pages *, const struct kr_page_job *, size_t),
+                          struct kr_pages *p, const struct kr_page_job *jobs, size_t count)
 {
-    if (ok)
+    if (!lengths_are_good(jobs, count))
+        return KR_USAGE;
+    if (p->failed)
+        return KR_INTERNAL;
+    if (all(p, jobs, count))
         return KR_OK;
     p->failed = true;
     ERR_clear_error(); /* a server's TLS code would trip over what EVP left there */
@@ -281,25 +288,11 @@ static enum kr_status result(struct kr_pages *p, bool ok)
 enum kr_status kr_pages_encrypt(struct kr_pages *pages, const struct kr_page_job *jobs,
                                 size_t count)
 {
-    if (!lengths_are_good(jobs, count))
-        return KR_USAGE;
-    if (pages->failed)
-        return KR_INTERNAL;
-    if (!pages->cbc)
-        return result(pages, crypt_ctr_each(pages, jobs, count));
-    return result(pages,
-                  crypt_tails(pages, jobs, count) &&
-                      (pages->in_lockstep ? encrypt_many : encrypt_each)(pages, jobs, count));
+    return run(encrypt_all, pages, jobs, count);
 }
 
 enum kr_status kr_pages_decrypt(struct kr_pages *pages, const struct kr_page_job *jobs,
                                 size_t count)
 {
-    if (!lengths_are_good(jobs, count))
-        return KR_USAGE;
-    if (pages->failed)
-        return KR_INTERNAL;
-    if (!pages->cbc)
-        return result(pages, crypt_ctr_each(pages, jobs, count));
-    return result(pages, crypt_tails(pages, jobs, count) && decrypt_each(pages, jobs, count));
+    return run(decrypt_all, pages, jobs, count);
 }

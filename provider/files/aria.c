@@ -10,8 +10,9 @@
 #include "files/kinds.h"
 #include "files/mariadb_keys.h"
 #include "files/pages.h"
+#include "files/version_counts.h"
 
-enum { KEY_SYSTEM = 1, KEY_TEMPORARY = 2, VERSIONS_MAX = 64 };
+enum { KEY_SYSTEM = 1, KEY_TEMPORARY = 2 };
 
 /* --- what table a file is of ------------------------------------------------------------------ */
 
@@ -62,34 +63,13 @@ struct survey {
     pthread_mutex_t lock; /* of what follows */
     struct kr_file_units units;
     uint64_t never, odd;
-    struct {
-        uint32_t version;
-        uint64_t pages;
-    } versions[VERSIONS_MAX];
-    size_t version_count;
-    bool more;
+    struct kr_version_counts versions;
 };
 
 /* Those of the index file's header, which no checksum covers. */
 static uint64_t header_pages(const struct kr_aria_table *table, enum kr_aria_file part)
 {
     return part == KR_ARIA_INDEX ? table->header_size / table->block_size : 0;
-}
-
-static void count_version(struct survey *survey, uint32_t version)
-{
-    size_t i = 0;
-    while (i < survey->version_count && survey->versions[i].version != version)
-        i++;
-    if (i == VERSIONS_MAX) {
-        survey->more = true;
-        return;
-    }
-    if (i == survey->version_count) {
-        survey->versions[i].version = version;
-        survey->version_count++;
-    }
-    survey->versions[i].pages++;
 }
 
 static void count_page(struct survey *survey, uint64_t number, const struct kr_aria_page *page)
@@ -100,7 +80,7 @@ static void count_page(struct survey *survey, uint64_t number, const struct kr_a
     survey->never +=
         survey->part == KR_ARIA_DATA && !page->empty && number % survey->table.bitmap_every == 0;
     if (page->version != 0)
-        count_version(survey, page->version);
+        kr_version_counts_add(&survey->versions, page->version);
 }
 
 static enum kr_status survey_chunk(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
@@ -156,11 +136,10 @@ static enum kr_status take_survey(struct kr_file *file, struct survey *survey,
         report->encrypted = KR_ENCRYPTED_YES; /* bitmaps and headers never are: they hold no rows */
     if (survey->units.encrypted == 0 && table->encrypted)
         report->encrypted = KR_ENCRYPTED_YES;
-    for (size_t i = 0; i < survey->version_count; i++)
-        KR_TRY(kr_file_report_need(report, "", table->temporary ? KEY_TEMPORARY : KEY_SYSTEM,
-                                   survey->versions[i].version, survey->versions[i].pages, err));
+    KR_TRY(kr_version_counts_report(&survey->versions,
+                                    table->temporary ? KEY_TEMPORARY : KEY_SYSTEM, report, err));
     report->damaged = survey->odd > 0;
-    report->incomplete = survey->more;
+    report->incomplete = survey->versions.more;
     KR_TRY(note_length(file, table, report, err));
     return survey->odd == 0
                ? KR_OK

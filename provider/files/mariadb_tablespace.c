@@ -13,6 +13,7 @@
 #include "files/kinds.h"
 #include "files/mariadb_pages.h"
 #include "files/pages.h"
+#include "files/version_counts.h"
 
 static bool read_space(const struct kr_file *file, struct kr_mariadb_space *ret)
 {
@@ -28,41 +29,15 @@ static bool is_cut_off(const struct kr_file *file, const struct kr_mariadb_space
 
 /* --- inspect ---------------------------------------------------------------------------------- */
 
-enum {
-    VERSIONS_MAX = 64, /* of one file that are told apart */
-    BATCH = 16         /* pages that are encrypted at once */
-};
-
-struct version_count {
-    uint32_t version;
-    uint64_t pages;
-};
-
 struct survey {
     struct kr_mariadb_space space;
     pthread_mutex_t lock; /* of what follows */
     struct kr_file_units units;
-    struct version_count versions[VERSIONS_MAX];
-    size_t version_count;
+    struct kr_version_counts versions;
     uint64_t copies; /* pages of the doublewrite buffer */
     uint64_t never, spatial;
     uint64_t odd; /* pages whose length cannot be right, or that are cut off */
-    bool more;    /* versions than fit */
 };
-
-static void count_version(struct survey *survey, uint32_t version)
-{
-    size_t i = 0;
-    while (i < survey->version_count && survey->versions[i].version != version)
-        i++;
-    if (i == VERSIONS_MAX) {
-        survey->more = true;
-        return;
-    }
-    if (i == survey->version_count)
-        survey->versions[survey->version_count++] = (struct version_count){.version = version};
-    survey->versions[i].pages++;
-}
 
 static void count_page(struct survey *survey, const struct kr_mariadb_page *page)
 {
@@ -76,7 +51,7 @@ static void count_page(struct survey *survey, const struct kr_mariadb_page *page
     survey->spatial += page->spatial;
     units->compressed += page->compressed;
     if (page->version != 0)
-        count_version(survey, page->version);
+        kr_version_counts_add(&survey->versions, page->version);
 }
 
 static enum kr_status survey_chunk(struct kr_bulk_chunk *chunk, void *context, struct kr_error *err)
@@ -95,12 +70,6 @@ static enum kr_status survey_chunk(struct kr_bulk_chunk *chunk, void *context, s
     }
     pthread_mutex_unlock(&survey->lock);
     return KR_OK;
-}
-
-static int by_version(const void *a, const void *b)
-{
-    const struct version_count *one = a, *other = b;
-    return (one->version > other->version) - (one->version < other->version);
 }
 
 static void describe(const struct kr_mariadb_space *space, struct kr_file_report *report)
@@ -122,6 +91,7 @@ static void describe(const struct kr_mariadb_space *space, struct kr_file_report
 static void describe_progress(const struct survey *survey, struct kr_file_report *report)
 {
     const struct kr_mariadb_space *space = &survey->space;
+    const struct kr_version_counts *versions = &survey->versions;
     unsigned long long encrypted = survey->units.encrypted, plain = survey->units.plain;
     if (space->encrypting && space->min_version == 0)
         snprintf(report->progress, sizeof(report->progress),
@@ -129,10 +99,10 @@ static void describe_progress(const struct survey *survey, struct kr_file_report
     else if (!space->encrypting && encrypted > 0 && !space->temporary)
         snprintf(report->progress, sizeof(report->progress),
                  "being decrypted: %llu pages are still encrypted", encrypted);
-    else if (survey->version_count > 1)
+    else if (versions->count > 1)
         snprintf(report->progress, sizeof(report->progress), "pages of %zu key versions, %u to %u",
-                 survey->version_count, survey->versions[0].version,
-                 survey->versions[survey->version_count - 1].version);
+                 versions->count, versions->of[0].version,
+                 versions->of[versions->count - 1].version);
 }
 
 static enum kr_status note_oddities(const struct kr_file *file, const struct survey *survey,
@@ -150,7 +120,7 @@ static enum kr_status note_oddities(const struct kr_file *file, const struct sur
         KR_TRY(kr_file_report_note(report, err,
                                    "temporary: what is encrypted in it only the server that wrote "
                                    "it could read, while it ran"));
-    else if (survey->version_count > 0 && !space->has_crypt)
+    else if (survey->versions.count > 0 && !space->has_crypt)
         KR_TRY(kr_file_report_note(report, err, "pages are encrypted, but page 0 names no key"));
     if (survey->copies > 0)
         KR_TRY(
@@ -164,10 +134,10 @@ static enum kr_status note_oddities(const struct kr_file *file, const struct sur
                                 "%llu pages of spatial indexes are in the clear: servers encrypt "
                                 "them in full_crc32 alone",
                                 (unsigned long long)survey->spatial));
-    report->incomplete = survey->more;
-    if (survey->more)
+    report->incomplete = survey->versions.more;
+    if (survey->versions.more)
         KR_TRY(kr_file_report_note(report, err, "more key versions than the %d that are listed",
-                                   VERSIONS_MAX));
+                                   KR_VERSION_COUNTS_MAX));
     if (space->wish == KR_MARIADB_ENCRYPTED_NO && space->has_crypt)
         KR_TRY(kr_file_report_note(report, err, "ENCRYPTED=NO: the server leaves it in the clear"));
     return KR_OK;
@@ -182,14 +152,11 @@ static enum kr_status take_survey(struct kr_file *file, struct survey *survey,
                                         .out = -1,
                                         .map = true};
     KR_TRY(kr_file_pages_run(file, &pages, err));
-    qsort(survey->versions, survey->version_count, sizeof(*survey->versions), by_version);
     report->units = survey->units;
     kr_file_report_judge(report);
     if (report->encrypted == KR_ENCRYPTED_PARTLY && survey->units.plain == survey->never)
         report->encrypted = KR_ENCRYPTED_YES;
-    for (size_t i = 0; i < survey->version_count; i++)
-        KR_TRY(kr_file_report_need(report, "", survey->space.key_id, survey->versions[i].version,
-                                   survey->versions[i].pages, err));
+    KR_TRY(kr_version_counts_report(&survey->versions, survey->space.key_id, report, err));
     describe_progress(survey, report);
     return note_oddities(file, survey, report, err);
 }
@@ -197,7 +164,7 @@ static enum kr_status take_survey(struct kr_file *file, struct survey *survey,
 static enum kr_status inspect(struct kr_file *file, struct kr_file_report *report,
                               struct kr_error *err)
 {
-    struct survey survey = {.version_count = 0};
+    struct survey survey = {.odd = 0};
     if (!read_space(file, &survey.space)) {
         report->damaged = true;
         return kr_file_report_note(report, err, "page 0 is none that a server writes");
@@ -221,6 +188,8 @@ struct pass {
     uint32_t version;
     const char *path;
 };
+
+enum { BATCH = 16 /* pages that are encrypted at once */ };
 
 /* Pages that were decrypted and are to be encrypted anew. */
 struct batch {

@@ -13,26 +13,8 @@ ROUNDS=${P11K_ROUNDS:-7}
 # shellcheck source=tests/lib/bench.sh
 source "$ROOT/tests/lib/bench.sh"
 
-WORK=$(mktemp -d "${TMPDIR:-/var/tmp}/p11keyring-scan.XXXXXX")
-trap 'rm -f "$WORK"/*; rmdir "$WORK"' EXIT
+pages_folder scan
 FILE=$WORK/t.ibd
-
-cpu() { # COMMAND...: its CPU seconds
-    local TIMEFORMAT='%U %S'
-    { time "$@" >/dev/null 2>&1; } 2>&1 | awk '{ print $1 + $2 }'
-}
-
-# In the root, where a start costs a mount namespace: all rounds at once, a line for each.
-# shellcheck disable=SC2016 # expanded there
-mysql_rounds() {
-    "$ROOT/tests/lib/mysql_root.sh" run -b "$WORK" -- bash -c 'TIMEFORMAT="%U %S"
-        for ((i = 0; i < $1; i++)); do time innochecksum -C crc32 "$2" >/dev/null; done' \
-        - "$1" "$FILE" 2>&1 | awk '{ print $1 + $2 }'
-}
-
-mysql_once() {
-    "$ROOT/tests/lib/mysql_root.sh" run -b "$WORK" -- innochecksum -C crc32 "$FILE"
-}
 
 # All three are as good at finding a wrong byte, or there is nothing to compare.
 check() { # STATUS
@@ -42,7 +24,7 @@ check() { # STATUS
         case $tool in
         ours) "$BUILD/bin/scan_pages" check 1 "$FILE" || status=1 ;;
         mariadb) innochecksum "$FILE" || status=1 ;;
-        mysql) mysql_once || status=1 ;;
+        mysql) mysql_innochecksum "$FILE" || status=1 ;;
         esac >/dev/null 2>&1
         ((status == $1)) || {
             printf 'error: %s ended with %d where %d was expected\n' "$tool" "$status" "$1" >&2
@@ -59,20 +41,16 @@ rc=0
 for ((round = 0; round < ROUNDS; round++)); do
     one=$(cpu "$BUILD/bin/scan_pages" check 1 "$FILE")
     mariadb=$(cpu innochecksum "$FILE")
-    mysql=$(mysql_rounds 1)
+    mysql=$(mysql_innochecksum_cpu "$FILE")
     two=$(cpu "$BUILD/bin/scan_pages" check 2 "$FILE")
     printf '%s %s %s %s\n' "$one" "$two" "$mariadb" "$mysql"
 done >"$WORK/rounds"
-ratio() { # COLUMN COLUMN
-    awk -v a="$1" -v b="$2" '{ print $a / $b }' "$WORK/rounds" | median
-}
-bar_at_most 8 "CRC scan / MariaDB's innochecksum, CPU time" "$(ratio 1 3)" 0.9 || rc=1
-bar_at_most 8 "CRC scan / MySQL's innochecksum -C crc32, CPU time" "$(ratio 1 4)" 0.7 || rc=1
-bar_at_most 8 "the same on two threads, MariaDB's" "$(ratio 2 3)" 0.9 || rc=1
-bar_at_most 8 "the same on two threads, MySQL's" "$(ratio 2 4)" 0.7 || rc=1
-bar_info 8 "medians for $MIB MiB: one thread $(cut -d' ' -f1 "$WORK/rounds" | median) s, two" \
-    "$(cut -d' ' -f2 "$WORK/rounds" | median) s, MariaDB $(cut -d' ' -f3 "$WORK/rounds" | median) s," \
-    "MySQL $(cut -d' ' -f4 "$WORK/rounds" | median) s"
+bar_at_most 8 "CRC scan / MariaDB's innochecksum, CPU time" "$(column_ratio 1 3)" 0.9 || rc=1
+bar_at_most 8 "CRC scan / MySQL's innochecksum -C crc32, CPU time" "$(column_ratio 1 4)" 0.7 || rc=1
+bar_at_most 8 "the same on two threads, MariaDB's" "$(column_ratio 2 3)" 0.9 || rc=1
+bar_at_most 8 "the same on two threads, MySQL's" "$(column_ratio 2 4)" 0.7 || rc=1
+bar_info 8 "medians for $MIB MiB: one thread $(column 1) s, two $(column 2) s," \
+    "MariaDB $(column 3) s, MySQL $(column 4) s"
 
 for page in 1 1000 20000; do
     "$BUILD/bin/scan_pages" make 512 "$FILE"

@@ -13,47 +13,33 @@ ROUNDS=${P11K_ROUNDS:-7}
 # shellcheck source=tests/lib/bench.sh
 source "$ROOT/tests/lib/bench.sh"
 
-WORK=$(mktemp -d "${TMPDIR:-/var/tmp}/p11keyring-verify.XXXXXX")
-trap 'rm -f "$WORK"/*; rmdir "$WORK"' EXIT
+pages_folder verify
 export P11KEYRING_CONF=$WORK/none.conf
 : >"$P11KEYRING_CONF"
 
-# In the root, where a start costs a mount namespace: the time is taken inside.
-# shellcheck disable=SC2016 # expanded there
-innochecksum_cpu() {
-    "$ROOT/tests/lib/mysql_root.sh" run -b "$WORK" -- bash -c 'TIMEFORMAT="%U %S"
-        time innochecksum -C crc32 "$1" >/dev/null' - "$WORK/plain.ibd" 2>&1 |
-        awk '{ print $1 + $2 }'
-}
-
 verify_cpu() { # THREADS
-    local TIMEFORMAT='%U %S'
-    { time "$BUILD/bin/p11keyring" verify --progress=none --threads="$1" "$WORK/t.ibd" \
-        >/dev/null 2>&1; } 2>&1 | awk '{ print $1 + $2 }'
+    cpu "$BUILD/bin/p11keyring" verify --progress=none --threads="$1" "$WORK/t.ibd"
 }
 
 "$ROOT/tests/lib/mysql_root.sh" build
 "$BUILD/bin/scan_pages" make "$MIB" "$WORK/plain.ibd"
 cp "$WORK/plain.ibd" "$WORK/t.ibd"
 "$BUILD/bin/seal_space" "$WORK/t.ibd"
-"$ROOT/tests/lib/mysql_root.sh" run -b "$WORK" -- innochecksum -C crc32 "$WORK/plain.ibd"
+mysql_innochecksum "$WORK/plain.ibd"
 "$BUILD/bin/p11keyring" verify "$WORK/t.ibd" >/dev/null
 
 for ((round = 0; round < ROUNDS; round++)); do
-    printf '%s %s %s\n' "$(verify_cpu 1)" "$(verify_cpu 2)" "$(innochecksum_cpu)"
+    printf '%s %s %s\n' "$(verify_cpu 1)" "$(verify_cpu 2)" \
+        "$(mysql_innochecksum_cpu "$WORK/plain.ibd")"
 done >"$WORK/rounds"
-ratio() { # COLUMN COLUMN
-    awk -v a="$1" -v b="$2" '{ print $a / $b }' "$WORK/rounds" | median
-}
 rc=0
-bar_at_most 11 "verify / MySQL's innochecksum -C crc32, CPU time" "$(ratio 1 3)" 1.4 || rc=1
-bar_at_most 11 "the same on two threads" "$(ratio 2 3)" 1.4 || rc=1
-bar_info 11 "medians for $MIB MiB: one thread $(cut -d' ' -f1 "$WORK/rounds" | median) s, two" \
-    "$(cut -d' ' -f2 "$WORK/rounds" | median) s, MySQL $(cut -d' ' -f3 "$WORK/rounds" | median) s"
+bar_at_most 11 "verify / MySQL's innochecksum -C crc32, CPU time" "$(column_ratio 1 3)" 1.4 || rc=1
+bar_at_most 11 "the same on two threads" "$(column_ratio 2 3)" 1.4 || rc=1
+bar_info 11 "medians for $MIB MiB: one thread $(column 1) s, two $(column 2) s, MySQL $(column 3) s"
 # What no verify can be quicker than, with pages that are in the processor's cache already.
 aes=$(openssl speed -seconds 1 -bytes 16384 -evp aes-256-cbc -decrypt 2>/dev/null |
     awk '/^AES-256-CBC/ { print $2 * 1000 }')
-mysql=$(cut -d' ' -f3 "$WORK/rounds" | median)
+mysql=$(column 3)
 bar_info 11 "AES-256-CBC decryption alone takes $(awk -v mib="$MIB" -v aes="$aes" -v mysql="$mysql" \
     'BEGIN { printf "%.2f", mib * 1048576 / aes / mysql }') of innochecksum's time"
 

@@ -39,6 +39,38 @@ samples() { # NAME: under load
     samples_of "$1" load "$1" run --time="$SECONDS_EACH"
 }
 
+# --- files of pages, for benchmarks without a server ------------------------------------------------
+
+# A private folder, $WORK, that goes with the script.
+pages_folder() { # NAME
+    WORK=$(mktemp -d "${TMPDIR:-/var/tmp}/p11keyring-$1.XXXXXX")
+    trap 'rm -f "$WORK"/*; rmdir "$WORK"' EXIT
+}
+
+cpu() { # COMMAND...: its CPU seconds
+    local TIMEFORMAT='%U %S'
+    { time "$@" >/dev/null 2>&1; } 2>&1 | awk '{ print $1 + $2 }'
+}
+
+mysql_innochecksum() { # FILE
+    "$ROOT/tests/lib/mysql_root.sh" run -b "$WORK" -- innochecksum -C crc32 "$1"
+}
+
+# In the root, where a start costs a mount namespace: the time is taken inside.
+# shellcheck disable=SC2016 # expanded there
+mysql_innochecksum_cpu() { # FILE
+    "$ROOT/tests/lib/mysql_root.sh" run -b "$WORK" -- bash -c 'TIMEFORMAT="%U %S"
+        time innochecksum -C crc32 "$1" >/dev/null' - "$1" 2>&1 | awk '{ print $1 + $2 }'
+}
+
+# The median of the ratios of two columns of $WORK/rounds, and of one column.
+column_ratio() { # COLUMN COLUMN
+    awk -v a="$1" -v b="$2" '{ print $a / $b }' "$WORK/rounds" | median
+}
+column() { # COLUMN
+    cut -d' ' -f"$1" "$WORK/rounds" | median
+}
+
 ratio() { # A B
     awk "BEGIN { print ($1 > 0 && $2 > 0 ? $1 / $2 : \"nan\") }"
 }

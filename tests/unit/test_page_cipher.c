@@ -8,11 +8,11 @@
 #include <string.h>
 
 #include <cmocka.h>
-#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 
+#include "allocations.h"
 #include "base/secret.h"
 #include "hwaccel/page_cipher.h"
 
@@ -399,31 +399,6 @@ static void test_one_key_many_messages(void **state)
     }
 }
 
-static size_t allocations;
-
-static void *counting_malloc(size_t size, const char *file, int line)
-{
-    (void)file;
-    (void)line;
-    __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
-    return malloc(size);
-}
-
-static void *counting_realloc(void *old, size_t size, const char *file, int line)
-{
-    (void)file;
-    (void)line;
-    __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED);
-    return realloc(old, size);
-}
-
-static void plain_free(void *old, const char *file, int line)
-{
-    (void)file;
-    (void)line;
-    free(old);
-}
-
 struct allocation_counts {
     struct message *m;
     size_t new_key[FORMS], known_key[FORMS];
@@ -433,16 +408,16 @@ static void *thread_that_counts(void *context)
 {
     struct allocation_counts *counts = context;
     for (unsigned f = 0; f < FORMS; f++) {
-        size_t out, before = allocations;
+        size_t out, before = allocations_so_far();
         randomize(counts->m, 16, 1000);
         for (unsigned i = 0; i < 100; i++) {
             RAND_bytes(counts->m->iv, IV);
-            size_t at_begin = allocations;
+            size_t at_begin = allocations_so_far();
             crypt(&forms[f], KR_PAGE_ENCRYPT, counts->m, counts->m->plain, 1000, 100,
                   counts->m->out, &out);
-            counts->known_key[f] += i == 0 ? 0 : allocations - at_begin;
+            counts->known_key[f] += i == 0 ? 0 : allocations_so_far() - at_begin;
         }
-        counts->new_key[f] = allocations - before;
+        counts->new_key[f] = allocations_so_far() - before;
     }
     return NULL;
 }
@@ -555,7 +530,7 @@ int main(void)
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_end_of_thread_wipes_its_pool),
     };
-    if (!CRYPTO_set_mem_functions(counting_malloc, counting_realloc, plain_free))
+    if (!allocations_count())
         return 1;
     return cmocka_run_group_tests(tests, new_message, free_message);
 }
