@@ -8,6 +8,7 @@
 #   server_start NAME [option]   waits until it answers; shows its error log when it does not
 #   server_stop / server_kill / server_refuses NAME
 #   sql NAME [statement]         batch mode, no column names; statements on stdin otherwise
+#   backup OPTION-FILE argument...  mariadb-backup
 # shellcheck source=tests/lib/server.sh
 source "$(dirname "${BASH_SOURCE[0]}")/server.sh"
 
@@ -159,6 +160,18 @@ plugin_lines() { # NAME ERROR|Warning|Note
 sql() { # NAME [STATEMENT]
     mariadb --defaults-file="$WORK/$1/my.cnf" --batch --skip-column-names --unbuffered \
         ${2:+-e "$2"}
+}
+
+# mariadb-backup as the server's user; it finds the keyring through the server's variables alone.
+backup() { # OPTION-FILE arguments...
+    (
+        unset P11KEYRING_CONF
+        as_server mariadb-backup --defaults-file="$1" "${@:2}"
+    ) >"$WORK/backup.log" 2>&1 || {
+        tail -n 20 "$WORK/backup.log" >&2
+        return 1
+    }
+    contains "$WORK/backup.log" "completed OK!"
 }
 
 # --- data ------------------------------------------------------------------------------------------

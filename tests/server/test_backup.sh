@@ -8,18 +8,6 @@ source "$(dirname "$0")/../lib/mariadb.sh"
 ROWS=${P11K_ROWS:-20000}
 BACKUPS=$WORK/backups
 
-# mariadb-backup as the server's user; it finds the keyring through the server's variables alone.
-backup() { # OPTION-FILE arguments...
-    (
-        unset P11KEYRING_CONF
-        as_server mariadb-backup --defaults-file="$1" "${@:2}"
-    ) >"$WORK/backup.log" 2>&1 || {
-        tail -n 20 "$WORK/backup.log" >&2
-        return 1
-    }
-    contains "$WORK/backup.log" "completed OK!"
-}
-
 prepare() { # FOLDER arguments...
     backup "$BACKUPS/$1/backup-my.cnf" --prepare --target-dir="$BACKUPS/$1" "${@:2}"
 }

@@ -6,36 +6,15 @@
 # key that is gone. Kills and full disks are in tests/cli/test_bundle.sh.
 # shellcheck source=tests/lib/mariadb.sh
 source "$(dirname "$0")/../lib/mariadb.sh"
+# shellcheck source=tests/cli/cli.sh
+source "$(dirname "$0")/../cli/cli.sh"
 ROWS=${P11K_ROWS:-2000}
 BACKUPS=$WORK/backups
-OUT=$WORK/out
-ERR=$WORK/err
-
-backup() { # OPTION-FILE arguments...
-    (
-        unset P11KEYRING_CONF
-        as_server mariadb-backup --defaults-file="$1" "${@:2}"
-    ) >"$WORK/backup.log" 2>&1 || {
-        tail -n 20 "$WORK/backup.log" >&2
-        return 1
-    }
-    contains "$WORK/backup.log" "completed OK!"
-}
 
 password() { # NAME
     random_hex 16 >"$WORK/$1.password"
     chmod 600 "$WORK/$1.password"
     own "$WORK/$1.password"
-}
-
-expect() { # EXIT-CODE ARGUMENT...
-    local want=$1 rc=0
-    shift
-    tool "$@" >"$OUT" 2>"$ERR" </dev/null || rc=$?
-    [[ $rc == "$want" ]] || {
-        cat "$OUT" "$ERR" >&2
-        die "exit code of 'p11keyring $*': wanted $want, saw $rc"
-    }
 }
 
 # Without keyring and token.
