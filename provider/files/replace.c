@@ -20,7 +20,9 @@ static enum kr_status fail(const char *what, const char *path, struct kr_error *
     bool denied = errno == EACCES;
     kr_fail(err, KR_IO, "cannot %s %s: %s", what, path, strerror(errno));
     if (denied)
-        kr_hint(err, "this acts as the keystore's owner, who needs to write to that folder");
+        kr_hint(err,
+                "this acts as uid %u, the keyring's owner, which needs to write to that folder",
+                (unsigned)geteuid());
     return err->status;
 }
 

@@ -356,6 +356,18 @@ in_a_data_directory() {
     contains "$ERR" "is inside the data directory $FILES/datadir"
 }
 
+# The policy is for what leaves the keyring.
+export_is_forbidden() {
+    new_keystore policy
+    printf '\n[keyring]\nexport = forbidden\n' >>"$P11KEYRING_CONF"
+    key_file "$FILES/policy" 1
+    expect 0 migrate --from "file-key-management:$FILES/policy" --to p11keyring
+    refuses 7 "forbids that keys leave the keyring" "export = allowed" \
+        migrate --from p11keyring --allow-keys-in-the-clear \
+        --to "file-key-management:$FILES/policy.out"
+    [[ ! -e $FILES/policy.out ]] || die "something was written"
+}
+
 recorded() {
     new_keystore recorded
     printf '\n[keyring]\naudit-log = %s\n' "$KEYRING/keyring/audit.log" >>"$P11KEYRING_CONF"
@@ -416,6 +428,7 @@ check "what makes no sense is refused" what_makes_no_sense
 check "a keyring is not copied to itself" same_keyring
 check "a dry run writes nothing" dry_run
 check "a keyring inside a data directory is warned of" in_a_data_directory
+check "a policy forbids the way out" export_is_forbidden
 check "the audit log tells of it" recorded
 check "as root it is said whom the result belongs to" whose_the_result_is
 finish
