@@ -8,9 +8,10 @@
  * that it ends as well, a record file beside the keystore names the servers that are paused;
  * kr_pause_repair() puts back what it names.
  *
- *     kr_pause_open()      before threads, tokens and secrets, and before root's rights are given
- * up kr_pause_servers()   as late as possible kr_pause_check()     before what is done is committed
- *     kr_resume_servers()  or kr_pause_close(), which does it unless it was done
+ * - kr_pause_open(): before threads, tokens and secrets, and before root's rights are given up
+ * - kr_pause_servers(): as late as possible
+ * - kr_pause_check(): before what is done is committed
+ * - kr_resume_servers(), or kr_pause_close(), which does it unless it was done
  */
 #ifndef P11K_SERVERS_PAUSE_H
 #define P11K_SERVERS_PAUSE_H
