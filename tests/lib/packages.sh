@@ -20,7 +20,7 @@ BUILD_AND_DEMO=(
 )
 TESTS=(
     libcmocka-dev mariadb-backup debootstrap gdb sqlite3 strace jq groff-base opensc-pkcs11
-    shellcheck cppcheck libnss3 libnss3-tools
+    shellcheck cppcheck libnss3 libnss3-tools libsnappy1v5 liblzo2-2
     swtpm libtpm2-pkcs11-1 libtss2-tcti-swtpm0 libtss2-tcti-tabrmd0 dbus-daemon dbus-bin
 )
 SOAK=(clang clang-tidy libclang-rt-14-dev linux-perf sysbench valgrind)
@@ -95,6 +95,10 @@ unpack_services() {
     unpack "mariadb-server=$version" usr/lib/mysql/plugin/file_key_management.so
     unpack "mariadb-client=$version" usr/bin/mariadb-binlog
     unpack tpm2-abrmd usr/sbin/tpm2-abrmd
+    local way
+    for way in bzip2 lz4 lzma lzo snappy; do
+        unpack "mariadb-plugin-provider-$way=$version" "usr/lib/mysql/plugin/provider_$way.so"
+    done
 }
 
 log=$(mktemp)

@@ -3,10 +3,10 @@
 #include "formats/mariadb_page.h"
 
 #include <string.h>
-#include <zlib.h>
 
 #include "base/bytes.h"
 #include "formats/innodb_checksum.h"
+#include "formats/mariadb_decompress.h"
 #include "hwaccel/crc32c.h"
 
 enum {
@@ -280,20 +280,35 @@ static uint64_t method_of(const struct kr_mariadb_space *space, const uint8_t *p
                                                     : kr_get_number(page + METHOD_PLAIN_AT, 8);
 }
 
+/* In full_crc32 a page is as long as a multiple of 256; where decompressing must know it exactly,
+ * the byte before the checksum is the lowest of the length with those five. 0: impossible. */
+static size_t payload_length(const struct kr_mariadb_space *space, const uint8_t *page,
+                             const struct kr_mariadb_page *what, enum kr_mariadb_compression how)
+{
+    bool exact = how == KR_MARIADB_LZ4 || how == KR_MARIADB_LZO || how == KR_MARIADB_SNAPPY;
+    if (!space->full_crc32 || !exact)
+        return what->crypt_len;
+    unsigned low = page[what->length - FULL_TRAILER - 1];
+    size_t used = what->length - (low ? 256 - low : 0), rest = what->crypt_at + FULL_TRAILER + 1;
+    return used > rest ? used - rest : 0;
+}
+
 /* A compressed page holds the whole page, whose first fields must be its own. */
 static enum kr_mariadb_page_fault check_compressed(const struct kr_mariadb_space *space,
                                                    const uint8_t *page,
                                                    const struct kr_mariadb_page *what,
                                                    uint8_t *room)
 {
-    uLongf len = space->logical_size;
     uint64_t method = method_of(space, page, what);
     if (method == KR_MARIADB_UNCOMPRESSED || method > KR_MARIADB_SNAPPY)
         return KR_MARIADB_PAGE_BAD_LENGTH;
-    if (method != KR_MARIADB_ZLIB)
+    enum kr_mariadb_compression how = (enum kr_mariadb_compression)method;
+    size_t len = payload_length(space, page, what, how);
+    enum kr_mariadb_decompressed result =
+        kr_mariadb_decompress(how, page + what->crypt_at, len, room, space->logical_size);
+    if (result == KR_MARIADB_NO_LIBRARY)
         return KR_MARIADB_PAGE_UNCHECKED;
-    if (uncompress(room, &len, page + what->crypt_at, what->crypt_len) != Z_OK ||
-        len != space->logical_size ||
+    if (result != KR_MARIADB_DECOMPRESSED ||
         memcmp(room + NUMBER_AT, page + NUMBER_AT, TYPE_AT - NUMBER_AT) != 0 ||
         get4(room + SPACE_AT) != space->space_id)
         return KR_MARIADB_PAGE_BAD_PLAINTEXT;

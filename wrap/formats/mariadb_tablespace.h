@@ -30,7 +30,11 @@ enum kr_mariadb_wish {
 
 enum kr_mariadb_compression {
     KR_MARIADB_UNCOMPRESSED = 0,
-    KR_MARIADB_ZLIB = 1, /* then lz4, lzo, lzma, bzip2 */
+    KR_MARIADB_ZLIB = 1,
+    KR_MARIADB_LZ4 = 2,
+    KR_MARIADB_LZO = 3,
+    KR_MARIADB_LZMA = 4,
+    KR_MARIADB_BZIP2 = 5,
     KR_MARIADB_SNAPPY = 6,
     KR_MARIADB_COMPRESSED_SOMEHOW = 8 /* each page says how */
 };
