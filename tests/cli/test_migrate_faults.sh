@@ -35,14 +35,15 @@ keys_of_ours() { tool key list --json | jq '.keys | length'; }
 # --- kills -----------------------------------------------------------------------------------------
 
 kills_of_ours() {
-    local i us out inside=0 before now source
+    local i=0 us out inside=0 before now source
     keyring_up kills
     FOLDER=$KEYRING/keyring
     for i in 1 2 3 4 5; do key_file "$FILES/$i" $((100000000 * i)) "$EACH"; done
     us=$(window migrate --from "file-key-management:$FILES/%" --to p11keyring)
     before=$(keys_of_ours)
     equal $((5 * EACH)) "$before" "keys"
-    for ((i = 1; i <= KILLS; i++)); do
+    while ((inside < KILLS)); do
+        next_kill
         key_file "$FILES/keys" $((1000 * i)) "$EACH"
         source=$(digest "$FILES/keys")
         out=$(kill_in "$us" migrate --from "file-key-management:$FILES/keys" --to p11keyring)
@@ -56,23 +57,26 @@ kills_of_ours() {
         before=$((before + EACH))
         equal "$before" "$(keys_of_ours)" "keys after the next command"
     done
-    enough "$inside"
+    echo "kills $i, inside the write window $inside"
 }
+
+next_kill() { ((++i <= 20 * KILLS)) || die "only $inside of $i kills fell inside the write window"; }
 
 # A new file, and one that has keys.
 kills_of_files() {
-    local i us out inside=0 before
+    local i=0 us out inside=0 before
     FOLDER=$FILES/out
     as_server mkdir -p "$FOLDER"
     component_file "$FILES/source" 1 "$EACH"
     component_file "$FILES/others" 1000 "$EACH"
     local copy=(migrate --from "component-keyring-file:$FILES/source" --allow-keys-in-the-clear
         --to "component-keyring-file:$FOLDER/keys")
-    us=$(for i in 1 2 3 4 5; do
+    us=$(for _ in 1 2 3 4 5; do
         rm -f "$FOLDER/keys"
         kill_in 0 "${copy[@]}" | tail -1
     done | sort -n | sed -n 3p)
-    for ((i = 1; i <= KILLS; i++)); do
+    while ((inside < KILLS)); do
+        next_kill
         rm -f "$FOLDER/keys"
         ((i % 2)) || cp -p "$FILES/others" "$FOLDER/keys"
         before=$(digest "$FOLDER/keys" 2>/dev/null || echo none)
@@ -85,7 +89,7 @@ kills_of_files() {
         equal $((i % 2 ? EACH : 2 * EACH)) "$(jq '.elements | length' "$FOLDER/keys")" "keys"
         equal keys "$(ls "$FOLDER")" "files"
     done
-    enough "$inside"
+    echo "kills $i, inside the write window $inside"
 }
 
 # Master keys of a server become keys of the token: none is left there without its row. A hit is a
@@ -159,7 +163,7 @@ disk_full_ours() {
     own "$KEYRING/small.conf"
     export P11KEYRING_CONF=$KEYRING/small.conf
     tool master create >/dev/null
-    for free in 0 4 8 12 16 24 32 40 56 72 96; do
+    for free in 0 4 8 12 16 24 32 48 64 96 128 192; do
         key_file "$FILES/keys" "$id" "$EACH"
         leave_free "$free"
         if tool migrate --from "file-key-management:$FILES/keys" --to p11keyring 2>"$ERR"; then
@@ -226,7 +230,7 @@ interrupted() {
     key_file "$FILES/keys" 1000 "$EACH"
     sed -i 's/^timeout = .*/timeout = 20000/' "$P11KEYRING_CONF"
     before=$(keyring_digest)
-    mock_rules "delay C_Encrypt 1000" # eight at a time
+    mock_rules "delay C_Encrypt 2000" # eight at a time: some 15 seconds
     (exec "${AS_SERVER[@]}" "$WORK/bin/p11keyring" migrate --progress=json --to p11keyring \
         --from "file-key-management:$FILES/keys" >"$OUT" 2>"$ERR") &
     eventually 20 grep -q '"unit": "keys"' "$ERR"

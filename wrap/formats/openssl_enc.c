@@ -32,7 +32,7 @@ static bool crypt_text(bool encrypt, const char *password, const uint8_t *salt,
               EVP_CipherUpdate(ctx, ret, &part, bytes, (int)len) &&
               EVP_CipherFinal_ex(ctx, ret + part, &end);
     EVP_CIPHER_CTX_free(ctx);
-    *ret_len = (size_t)(part + end);
+    *ret_len = (size_t)part + (size_t)end;
     return ok;
 }
 
