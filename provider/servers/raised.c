@@ -120,6 +120,24 @@ static enum kr_status read_record(struct kr_raised *raised, struct kr_error *err
     return err->status;
 }
 
+/* What somebody else has set since counts no more, nor what a server has forgotten that was started
+ * again within a second. */
+static enum kr_status keep_raised(struct kr_server_conn *conn, struct kr_raised *raised,
+                                  struct kr_error *err)
+{
+    unsigned now;
+
+    raised->found = false;
+    for (size_t i = 0; i < KR_RAISED_COUNT; i++) {
+        if (!raised->of[i].set)
+            continue;
+        KR_TRY(read_variable(conn, i, &now, err));
+        raised->of[i].set = now == raised->of[i].raised;
+        raised->found |= raised->of[i].set;
+    }
+    return KR_OK;
+}
+
 enum kr_status kr_raised_read(struct kr_server_conn *conn, const char *folder,
                               struct kr_raised *ret, struct kr_error *err)
 {
@@ -129,7 +147,10 @@ enum kr_status kr_raised_read(struct kr_server_conn *conn, const char *folder,
     KR_TRY(find_path(conn, folder, &raised, err));
     KR_TRY(read_record(&raised, err));
     KR_TRY(read_start(conn, &start, err));
-    raised.found &= raised.server_start == start;
+    if (raised.found && raised.server_start == start)
+        KR_TRY(keep_raised(conn, &raised, err));
+    else
+        raised.found = false;
     raised.server_start = start;
     *ret = raised;
     return KR_OK;
@@ -197,16 +218,10 @@ static enum kr_status write_record(const char *folder, const struct kr_raised *r
 static enum kr_status put_back(struct kr_server_conn *conn, const struct kr_raised *raised,
                                struct kr_error *err)
 {
-    unsigned now;
-
-    for (size_t i = 0; i < KR_RAISED_COUNT; i++) {
-        if (!raised->of[i].set)
-            continue;
-        KR_TRY(read_variable(conn, i, &now, err));
-        if (now == raised->of[i].raised)
+    for (size_t i = 0; i < KR_RAISED_COUNT; i++)
+        if (raised->of[i].set)
             KR_TRY(kr_server_run(conn, err, "SET GLOBAL %s = %u", kr_raised_names[i],
                                  raised->of[i].before));
-    }
     return KR_OK;
 }
 

@@ -15,10 +15,10 @@ extern const char *const kr_raised_names[KR_RAISED_COUNT]; /* "innodb_encryption
 
 struct kr_raised {
     char path[1024];       /* of the record */
-    bool found;            /* there is one, written since the server started */
+    bool found;            /* of this life of the server, and a variable is still raised */
     uint64_t server_start; /* unix seconds */
     struct {
-        bool set;
+        bool set; /* and still raised */
         unsigned before, raised;
     } of[KR_RAISED_COUNT];
 };
