@@ -30,7 +30,7 @@ sources() { # NAME...
 # What is in the buffer pool alone is not in a backup's files.
 flushed() {
     sql "$1" "SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0; SET GLOBAL innodb_max_dirty_pages_pct = 0"
-    eventually 30 no_dirty_pages "$1"
+    eventually 60 no_dirty_pages "$1"
 }
 
 no_dirty_pages() {
@@ -52,7 +52,7 @@ server_with_tables() {
     load_table a two "$ROWS" row "PAGE_COMPRESSED=1"
     load_table a three "$ROWS" row "ROW_FORMAT=COMPRESSED"
     load_table a aria 500 row "ENGINE=Aria"
-    eventually 20 all_encrypted a 1
+    eventually 60 all_encrypted a 1
     flushed a
 }
 
