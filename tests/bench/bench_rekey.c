@@ -41,6 +41,12 @@ enum { CRYPT_LEN = PAGE - CRYPT_AT - CHECKSUM };
 static const char uuid[] = "01234567-89ab-cdef-0123-456789abcdef";
 static uint64_t size = 2048ULL << 20;
 static unsigned rounds = 3;
+static char in_path[64]; /* the file that is worked on; it goes with the program */
+
+static void remove_in(void)
+{
+    unlink(in_path);
+}
 
 /* One file, and how EVP does the same to a page of it. */
 struct subject {
@@ -282,24 +288,23 @@ static void keep_best(double *best, double value)
 
 static void measure(struct subject *s)
 {
-    char path[64], name[80];
+    char name[80];
     double evp = 0, one = 0, two = 0, look = 0, back = 0;
     int out = temporary(), in;
     make_keys(s);
-    snprintf(path, sizeof(path), "/var/tmp/bench_rekey.in.%ld.ibd", (long)getpid());
-    in = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    require(in >= 0 && ftruncate(in, (off_t)size) == 0, path);
+    in = open(in_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    require(in >= 0 && ftruncate(in, (off_t)size) == 0, in_path);
     bulk(in, in, 1, s->mysql ? make_mysql : make_mariadb, s);
     bulk(in, out, THREADS, NULL, NULL); /* the memory of the output is there then */
     for (unsigned round = 0; round < rounds; round++) {
         keep_best(&evp, bulk(in, out, THREADS, s->mysql ? mysql_by_evp : mariadb_by_evp, s));
-        struct times times = rekey(s, path, out, THREADS);
+        struct times times = rekey(s, in_path, out, THREADS);
         keep_best(&two, times.pages);
         keep_best(&look, times.look);
-        keep_best(&one, rekey(s, path, out, 1).pages);
+        keep_best(&one, rekey(s, in_path, out, 1).pages);
     }
     back = read_back(s, out);
-    unlink(path);
+    remove_in();
     close(in);
     close(out);
     snprintf(name, sizeof(name), "rekey, %s / one page after the other", s->name);
@@ -331,7 +336,7 @@ static void add_master_key(struct keyring_fixture *f)
     kr_keyring_close(keyring);
 }
 
-static void measure_all(void **state)
+static void measure_all(void)
 {
     struct subject subjects[] = {
         {.name = "MySQL", .mysql = true, .gates = true, .evp = "AES-256-CBC"},
@@ -341,7 +346,6 @@ static void measure_all(void **state)
     static struct keyring_fixture f;
     struct kr_error err = KR_ERROR_INIT;
     struct kr_file_keys *keys;
-    (void)state;
     keyring_fixture_up(&f);
     add_master_key(&f);
     for (unsigned i = 0; i < 2; i++) {
@@ -364,6 +368,8 @@ int main(int argc, char **argv)
         size = strtoull(argv[1], NULL, 10) << 20;
     if (argc > 2)
         rounds = (unsigned)strtoul(argv[2], NULL, 10);
-    measure_all(NULL);
+    snprintf(in_path, sizeof(in_path), "/var/tmp/bench_rekey.in.%ld.ibd", (long)getpid());
+    atexit(remove_in);
+    measure_all();
     return bar_exit_code();
 }
