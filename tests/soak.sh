@@ -58,7 +58,10 @@ part_cli() { "$ROOT/tests/run.sh" cli; }
 part_mysql() { "$ROOT/tests/run.sh" mysql; }
 
 # Every return value of PKCS#11 at every call of every operation; tests/run.sh takes a sample.
-part_ckr() { P11K_CKR_SAMPLE=${P11K_CKR_SAMPLE:-1} "$P11K_BUILD/bin/test_every_ckr"; }
+part_ckr() {
+    local -x P11K_CKR_SAMPLE=${P11K_CKR_SAMPLE:-1}
+    "$P11K_BUILD/bin/test_every_ckr" && P11K_KILLS=4 "$P11K_BUILD/bin/test_imports"
+}
 
 fuzz() { # FUZZER FOLDER
     local name=${1##*/fuzz_} folder=$2

@@ -387,9 +387,11 @@ static void test_a_key_that_came_out_open_is_not_kept(void **state)
     close_secrets(&opened);
 }
 
-/* True when it came in by unwrapping. A token that is full, or wants another PIN, has another way
- * just as little: then the value is named, and a second try succeeds. */
-static bool import_with_fault(struct keyring_fixture *f, const char *call, unsigned long ckr)
+enum { BY_UNWRAPPING = 40, BY_CREATING = 41 };
+
+/* A token that is full, or wants another PIN, has another way just as little: then the value is
+ * named, and a second try succeeds. */
+static int import_with_fault(struct keyring_fixture *f, const char *call, unsigned long ckr)
 {
     struct kr_error err = KR_ERROR_INIT;
     struct kr_pin_source *pin;
@@ -399,18 +401,31 @@ static bool import_with_fault(struct keyring_fixture *f, const char *call, unsig
     struct kr_token *token = fixture_token(&f->token, P11K_MOCK, &pin);
     uint8_t block[16] = {0};
     bool unwrapped;
-    must(kr_object_id_make(&import.id, &err), &err);
+    MUST(kr_object_id_make(&import.id, &err) == KR_OK);
     mock_rules("fail %s 0x%lx 1 1\n", call, ckr);
     if (kr_resident_import(token, &import, 1, &unwrapped, &err) != KR_OK) {
-        assert_string_equal(err.ckr_name, kr_ckr_name(ckr));
-        must(kr_resident_import(token, &import, 1, &unwrapped, &err), &err);
+        MUST(err.ckr_name && strcmp(err.ckr_name, kr_ckr_name(ckr)) == 0);
+        MUST(kr_resident_import(token, &import, 1, &unwrapped, &err) == KR_OK);
     }
-    must(kr_resident_crypt(token, &import.id, &op, block, 16, block, &err), &err);
-    must(kr_master_destroy(token, &import.id, &err), &err);
-    mock_rules("%s", "");
+    MUST(kr_resident_crypt(token, &import.id, &op, block, 16, block, &err) == KR_OK);
+    MUST(kr_master_destroy(token, &import.id, &err) == KR_OK);
     kr_token_close(token);
     kr_pin_source_free(pin);
-    return unwrapped;
+    return unwrapped ? BY_UNWRAPPING : BY_CREATING;
+}
+
+/* In a process of its own: a module that contradicts itself changes what a process does with it. */
+static bool import_in_child(struct keyring_fixture *f, const char *call, unsigned long ckr)
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(import_with_fault(f, call, ckr));
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (!WIFEXITED(status) ||
+        (WEXITSTATUS(status) != BY_UNWRAPPING && WEXITSTATUS(status) != BY_CREATING))
+        fail_msg("%s at %s: wait status 0x%x", kr_ckr_name(ckr), call, (unsigned)status);
+    return WEXITSTATUS(status) == BY_UNWRAPPING;
 }
 
 /* Each value that has a name, at the two calls: by the other way, or by a second run of the job. */
@@ -424,7 +439,7 @@ static void test_each_failure_of_unwrapping_is_got_over(void **state)
         for (int i = 0; i < 2 && strcmp(kr_ckr_name(ckr), "CKR_(unknown)") != 0; i++) {
             if (cases++ % every != 0)
                 continue;
-            unwrapped += import_with_fault(*state, calls[i], ckr);
+            unwrapped += import_in_child(*state, calls[i], ckr);
             tried++;
         }
     }
@@ -566,10 +581,10 @@ int main(void)
         TEST(test_a_token_that_takes_none_says_so),
         TEST(test_the_token_keeps_the_modes_apart),
         TEST(test_a_key_that_came_out_open_is_not_kept),
-        TEST(test_each_failure_of_unwrapping_is_got_over),
         TEST(test_keys_without_rows_are_removed),
         TEST(test_what_cannot_be_removed_yet_is_removed_later),
         TEST(test_kills_at_random),
+        TEST(test_each_failure_of_unwrapping_is_got_over),
     };
     return cmocka_run_group_tests(tests, mock_apart, scratch_down);
 }
