@@ -35,6 +35,7 @@ struct kr_pin_source {
     char *name;          /* "file:/etc/pin" */
     const char *subject; /* what follows the colon in `name` */
     char *what;
+    const char *noun; /* what it is, for messages */
     int fd;
     pthread_mutex_t lock; /* guards what follows */
     char *pin;            /* what env, fd or prompt gave; NULL before */
@@ -42,6 +43,13 @@ struct kr_pin_source {
     bool just_read; /* `identity` is of the file that was read and was not asked for yet */
     char identity[KR_PIN_IDENTITY_MAX];
 };
+
+static const char *noun_of(const char *what)
+{
+    if (strcasestr(what, "password"))
+        return "password";
+    return strcasestr(what, "passphrase") ? "passphrase" : "PIN";
+}
 
 static bool is_file(const struct kr_pin_source *source)
 {
@@ -164,6 +172,7 @@ enum kr_status kr_pin_source_new(const char *spec, const char *what, struct kr_p
         return kr_fail_memory(err);
     pthread_mutex_init(&source->lock, NULL);
     source->what = strdup(what);
+    source->noun = noun_of(what);
     enum kr_status status = source->what ? parse(source, spec, err) : kr_fail_memory(err);
     if (status != KR_OK) {
         kr_pin_source_free(source);
@@ -194,13 +203,13 @@ static enum kr_status check_file(const struct kr_pin_source *source, const char 
                                  const struct stat *st, struct kr_error *err)
 {
     if (!S_ISREG(st->st_mode)) {
-        kr_fail(err, KR_CONFIG, "the PIN file %s is not a regular file", path);
-        kr_hint(err, "put the PIN alone into a file; for a pipe use fd:N");
+        kr_fail(err, KR_CONFIG, "the %s file %s is not a regular file", source->noun, path);
+        kr_hint(err, "put the %s alone into a file; for a pipe use fd:N", source->noun);
         return err->status;
     }
     if (st->st_uid != 0 && geteuid() != 0 && st->st_uid != geteuid()) {
-        kr_fail(err, KR_CONFIG, "the PIN file %s belongs to user %lu, not to root or to us (%lu)",
-                path, (unsigned long)st->st_uid, (unsigned long)geteuid());
+        kr_fail(err, KR_CONFIG, "the %s file %s belongs to user %lu, not to root or to us (%lu)",
+                source->noun, path, (unsigned long)st->st_uid, (unsigned long)geteuid());
         kr_hint(err, "run as root: chown %lu %s", (unsigned long)geteuid(), path);
         return err->status;
     }
@@ -210,25 +219,27 @@ static enum kr_status check_file(const struct kr_pin_source *source, const char 
     if (source->kind == FROM_CREDENTIAL && st->st_uid == 0 && st->st_gid == 0)
         allowed |= S_IRGRP;
     if (st->st_mode & (S_IRWXU | S_IRWXG | S_IRWXO) & ~allowed) {
-        kr_fail(err, KR_CONFIG, "the PIN file %s is open to others (mode %04o)", path,
+        kr_fail(err, KR_CONFIG, "the %s file %s is open to others (mode %04o)", source->noun, path,
                 (unsigned)st->st_mode & 07777);
-        kr_hint(err, "run: chmod 0400 %s; if others may have read it, change the PIN too", path);
+        kr_hint(err, "run: chmod 0400 %s; if others may have read it, change the %s too", path,
+                source->noun);
         return err->status;
     }
     return KR_OK;
 }
 
-static enum kr_status fail_open(const char *path, struct kr_error *err)
+static enum kr_status fail_open(const struct kr_pin_source *source, const char *path,
+                                struct kr_error *err)
 {
     int why = errno;
-    kr_fail(err, KR_CONFIG, "cannot open the PIN file %s: %s", path, strerror(why));
+    kr_fail(err, KR_CONFIG, "cannot open the %s file %s: %s", source->noun, path, strerror(why));
     if (why == EACCES)
         kr_hint(err,
                 "give it to this user (run as root: chown %lu %s) and let it enter the folders "
                 "above",
                 (unsigned long)geteuid(), path);
     else
-        kr_hint(err, "put the PIN alone into it, mode 0400, or correct pin-source");
+        kr_hint(err, "put the %s alone into it, mode 0400, or correct its source", source->noun);
     return err->status;
 }
 
@@ -264,7 +275,7 @@ static enum kr_status open_file(const struct kr_pin_source *source, int *ret_fd,
     struct stat st;
     enum kr_status status = KR_OK;
     if (fd < 0 || fstat(fd, &st) != 0)
-        status = fail_open(path, err);
+        status = fail_open(source, path, err);
     else
         status = check_file(source, path, &st, err);
     free(path);
@@ -292,7 +303,7 @@ static enum kr_status read_fd(const struct kr_pin_source *source, int fd, char *
 {
     ssize_t got = kr_read_full(fd, ret, READ_BYTES);
     if (got < 0)
-        return kr_fail(err, KR_IO, "cannot read the PIN from %s: %s", source->name,
+        return kr_fail(err, KR_IO, "cannot read the %s from %s: %s", source->noun, source->name,
                        strerror(errno));
     *ret_len = (size_t)got;
     return KR_OK;
@@ -384,8 +395,9 @@ static enum kr_status check_env(const struct kr_pin_source *source, struct kr_er
 {
     if (secure_getenv(source->subject) || is_kept(source->name))
         return KR_OK;
-    kr_fail(err, KR_CONFIG, "the environment variable %s of the PIN is not set", source->subject);
-    kr_hint(err, "set it for this process, or use file:/path as pin-source");
+    kr_fail(err, KR_CONFIG, "the environment variable %s of the %s is not set", source->subject,
+            source->noun);
+    kr_hint(err, "set it for this process, or use file:/path");
     return err->status;
 }
 
@@ -407,8 +419,9 @@ static enum kr_status read_env(const struct kr_pin_source *source, char *ret, si
 static enum kr_status check_fd(const struct kr_pin_source *source, struct kr_error *err)
 {
     if (isatty(source->fd)) {
-        kr_fail(err, KR_CONFIG, "%s is a terminal, which would show the PIN", source->name);
-        kr_hint(err, "use prompt as pin-source");
+        kr_fail(err, KR_CONFIG, "%s is a terminal, which would show the %s", source->name,
+                source->noun);
+        kr_hint(err, "use prompt");
         return err->status;
     }
     int flags = fcntl(source->fd, F_GETFL);
@@ -450,9 +463,9 @@ static enum kr_status check_pin(const struct kr_pin_source *source, const char *
         wrong = "has a line break in it";
     if (!wrong)
         return KR_OK;
-    kr_fail(err, KR_CONFIG, "the PIN from %s %s", source->name, wrong);
-    kr_hint(err, "give the PIN alone, 1 to %d bytes, with at most one newline at its end",
-            KR_PIN_MAX);
+    kr_fail(err, KR_CONFIG, "the %s from %s %s", source->noun, source->name, wrong);
+    kr_hint(err, "give the %s alone, 1 to %d bytes, with at most one newline at its end",
+            source->noun, KR_PIN_MAX);
     return err->status;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
- * Where a PIN comes from. Never from argv or a system variable: those name a source.
+ * Where a PIN, or a password, comes from. Never from argv or a system variable: those name a
+ * source.
  *
  *   file:/path       a file of the PIN alone (one trailing newline is dropped); it must belong to
  *                    root or to us (to anybody if we are root) and be open to nobody else
@@ -29,7 +30,7 @@ struct kr_pin_source;
 
 /* Parses only; nothing is read. KR_CONFIG on unknown forms, without quoting `spec`, which may be a
  * PIN in the wrong place. `what` is the prompt's subject ("PIN
- * for token db1"), copied. */
+ * for token db1"), copied; messages call it a password or a passphrase if `what` does. */
 KR_MUST_USE enum kr_status kr_pin_source_new(const char *spec, const char *what,
                                              struct kr_pin_source **ret, struct kr_error *err);
 /* NULL is accepted. */

@@ -63,9 +63,8 @@ static int open_terminal(struct kr_error *err)
 {
     int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
     if (tty < 0) {
-        kr_fail(err, KR_CONFIG, "there is no terminal to ask for the PIN on: /dev/tty: %s",
-                strerror(errno));
-        kr_hint(err, "set pin-source to file:/path, cred:NAME, env:NAME or fd:N");
+        kr_fail(err, KR_CONFIG, "there is no terminal to ask on: /dev/tty: %s", strerror(errno));
+        kr_hint(err, "use file:/path, cred:NAME, env:NAME or fd:N instead of prompt");
     }
     return tty;
 }
@@ -96,7 +95,7 @@ static enum kr_status read_line(int tty, char *ret_line, size_t size, size_t *re
                                 struct kr_error *err)
 {
     if (!wait_for_line(tty)) {
-        kr_fail(err, KR_REFUSED, "the PIN prompt was interrupted by a signal");
+        kr_fail(err, KR_REFUSED, "the prompt was interrupted by a signal");
         kr_hint(err, "run the command again");
         return err->status;
     }
@@ -104,7 +103,7 @@ static enum kr_status read_line(int tty, char *ret_line, size_t size, size_t *re
     while ((got = read(tty, ret_line, size)) < 0 && errno == EINTR)
         ;
     if (got < 0)
-        return kr_fail(err, KR_IO, "cannot read the PIN from /dev/tty: %s", strerror(errno));
+        return kr_fail(err, KR_IO, "cannot read from /dev/tty: %s", strerror(errno));
     *ret_len = (size_t)got;
     if (got > 0 && ret_line[got - 1] == '\n')
         ret_line[--*ret_len] = '\0';

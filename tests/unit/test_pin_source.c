@@ -127,6 +127,17 @@ static void a_link_counts_as_what_it_points_to(void **state)
     kr_pin_source_free(source);
 }
 
+static void a_password_is_not_called_a_pin(void **state)
+{
+    (void)state;
+    struct kr_error err = KR_ERROR_INIT;
+    struct kr_pin_source *source;
+    const char *path = scratch_text("password", "1234", 0644);
+    assert_int_equal(kr_pin_source_new(path, "Password of the server", &source, &err), KR_OK);
+    assert_unreadable(source, "the password file", "change the password too");
+    kr_pin_source_free(source);
+}
+
 static void a_file_open_to_others_is_refused(void **state)
 {
     (void)state;
@@ -417,6 +428,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unknown_forms_are_refused_and_not_repeated),
         cmocka_unit_test(a_source_has_its_name),
+        cmocka_unit_test(a_password_is_not_called_a_pin),
         cmocka_unit_test(a_file_is_read_anew_each_time),
         cmocka_unit_test(a_link_counts_as_what_it_points_to),
         cmocka_unit_test(a_file_open_to_others_is_refused),
