@@ -81,7 +81,7 @@ house_rules() {
 # Each cmocka test counts once; a program that fails counts as one failure.
 run_ctest() { # FOLDER LABELS WHAT
     local log=$SCRATCH/ctest name
-    ctest --test-dir "$1" -L "$2" --output-on-failure --no-tests=error | tee "$log"
+    ctest --test-dir "$1" -L "$2" -j "$(nproc)" --output-on-failure --no-tests=error | tee "$log"
     local rc=${PIPESTATUS[0]}
     while IFS= read -r name; do pass "$3: $name"; done < <(
         sed -n 's/^\[       OK \] //p' "$1/Testing/Temporary/LastTest.log")

@@ -144,7 +144,7 @@ struct kr_bundle_header {
 };
 
 /* The largest file that can be a bundle. */
-#define KR_BUNDLE_FILE_MAX (17u * 1024 * 1024)
+#define KR_BUNDLE_FILE_MAX (UINT64_C(17) << 20)
 
 /* Magic, version, lengths and bounds. KR_INTEGRITY. */
 KR_MUST_USE enum kr_status kr_bundle_parse(const uint8_t *blob, size_t len,

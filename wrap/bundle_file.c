@@ -234,7 +234,7 @@ enum kr_status kr_bundle_seal_with(const struct kr_bundle *bundle,
     KR_BUNDLE *ordered = NULL;
     KR_TRY(gather(bundle, &ordered, err));
     struct writer writer = {.blob = malloc(INFO_HEAD + sizeof(bundle->info.keyring) + 1 +
-                                           3 * (SLOT_HEAD + KR_BUNDLE_SLOT_MAX) + TAIL +
+                                           (size_t)3 * (SLOT_HEAD + KR_BUNDLE_SLOT_MAX) + TAIL +
                                            ordered->len + KR_BUNDLE_TAG)};
     if (!writer.blob)
         return kr_fail_memory(err);

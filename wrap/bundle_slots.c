@@ -114,7 +114,7 @@ static bool derive_one(enum kr_bundle_kdf kdf, uint32_t cost, const char *passwo
                                  KR_CONTENT_KEY_BYTES, ret) == 1;
     const uint64_t n = UINT64_C(1) << cost;
     return EVP_PBE_scrypt(password, len, salt, KR_BUNDLE_SALT, n, SCRYPT_R, 1,
-                          2 * 128 * SCRYPT_R * n, ret, KR_CONTENT_KEY_BYTES) == 1;
+                          UINT64_C(256) * SCRYPT_R * n, ret, KR_CONTENT_KEY_BYTES) == 1;
 }
 
 static bool join(const uint8_t *first, const uint8_t *second, uint8_t *ret)
@@ -137,7 +137,8 @@ static enum kr_status derive(const uint8_t *body, const struct kr_bundle_passwor
     enum kr_bundle_kdf kdf = (enum kr_bundle_kdf)body[0];
     const uint32_t cost = (uint32_t)kr_get_number(body + 2, 4);
     const uint8_t *salts = body + PASSWORDS_HEAD;
-    KR_SECRET uint8_t *keys = kr_secret_alloc((KR_CUSTODIANS_MAX + 1) * KR_CONTENT_KEY_BYTES);
+    KR_SECRET uint8_t *keys =
+        kr_secret_alloc((KR_CUSTODIANS_MAX + 1) * (size_t)KR_CONTENT_KEY_BYTES);
     if (!keys)
         return kr_fail_secret(err);
     bool done = true;
@@ -224,7 +225,7 @@ static enum kr_status open_slot(const uint8_t *blob, size_t info_len,
                                 uint8_t ret[KR_CONTENT_KEY_BYTES], bool *ret_opened,
                                 struct kr_error *err)
 {
-    KR_SECRET uint8_t *key = kr_secret_alloc(2 * KR_CONTENT_KEY_BYTES);
+    KR_SECRET uint8_t *key = kr_secret_alloc((size_t)2 * KR_CONTENT_KEY_BYTES);
     if (!key)
         return kr_fail_secret(err);
     KR_TRY(derive(slot->body, passwords, key, err));

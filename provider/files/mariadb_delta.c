@@ -199,7 +199,7 @@ static enum kr_status open_delta(const struct kr_file *file, struct delta *ret, 
 {
     ret->file = file;
     KR_TRY(open_meta(ret, err));
-    ret->group = malloc(ret->page_size);
+    ret->group = malloc(ret->page_size ? ret->page_size : 1);
     ret->page = kr_secret_alloc(ret->page_size);
     if (!ret->group)
         return kr_fail_memory(err);
