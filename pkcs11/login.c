@@ -69,7 +69,7 @@ void kr_token_guard_id(const struct kr_token_info *info, char *ret)
 
 enum {
     PIN_PAD_TIMEOUT_MS = 60000, /* a person types */
-    CONTRADICTION_PAUSE_MAX_MS = 400,
+    CONTRADICTION_PAUSE_MAX_MS = 100,
 };
 
 struct login_args {
@@ -192,8 +192,10 @@ static enum kr_status attempt(struct kr_seat *seat, const struct kr_token_option
     status = kr_seat_run(seat, job, err);
     refused = status != KR_OK && was_refused(seat, info, err->ckr);
     kr_pin_guard_end(guard, outcome_of(status, refused, info, err));
-    if (status != KR_OK && is_contradiction(info, err->ckr))
-        return err->status = KR_TOKEN_UNAVAILABLE; /* worth another try */
+    if (status != KR_OK && is_contradiction(info, err->ckr)) {
+        seat->lost = KR_LOST_TOKEN; /* what the module read it may keep until it starts anew */
+        return err->status = KR_TOKEN_UNAVAILABLE;
+    }
     return refused ? fail_refused(options, info, err) : status;
 }
 

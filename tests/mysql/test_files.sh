@@ -47,6 +47,15 @@ exported() { # TABLE
     return "$copied"
 }
 
+# The server writes temporary tablespaces when it has time.
+temporary_ones_copied() {
+    local file
+    cp "$WORK/f/data/ibtmp1" "$WORK/f/data/#innodb_temp"/temp_1.ibt "$WORK/f/temporary/"
+    for file in "$WORK/f/temporary"/*; do
+        ! cmp -s -n 64 "$file" /dev/zero || return 1
+    done
+}
+
 written_by_a_server() {
     server_new f
     server_keyring f
@@ -59,7 +68,7 @@ written_by_a_server() {
     checksums f >"$WORK/f/sums"
     sql f "SELECT @@server_uuid" >"$WORK/f/uuid"
     mkdir "$WORK/f/temporary"
-    cp "$WORK/f/data/ibtmp1" "$WORK/f/data/#innodb_temp"/temp_1.ibt "$WORK/f/temporary/"
+    eventually 60 temporary_ones_copied
     server_stop f
     truncate -s 12M "$WORK/f/temporary/ibtmp2" # of a server that has not written to it yet
     own "$WORK/f/temporary"
