@@ -185,7 +185,7 @@ master_keys_in_the_token() {
 plugin_file() {
     json_file "$FILES/json"
     jq -r '.elements[] | [.data_id, .data_type, .user, .data] | @tsv' "$FILES/json" |
-        perl -MDigest::SHA=sha256 -ne '
+        perl -ne '
             BEGIN { $out = "Keyring file version:2.0"; $pad = "*305=Ljt0*!\@\$Hnm(*-9-w;:" }
             chomp; my @f = split /\t/, $_, -1; my $key = pack "H*", $f[3];
             my $data = $key ^ substr($pad x (1 + length($key) / 24), 0, length $key);
@@ -193,7 +193,9 @@ plugin_file() {
             my $total = 40 + length $body; my $fill = -$total % 8;
             $out .= pack("Q5", $total + $fill, length $f[0], length $f[1], length $f[2], length $data)
                 . $body . "\0" x $fill;
-            END { $out .= "EOF"; print $out, sha256($out) }' >"$FILES/plugin"
+            END { print $out, "EOF" }' >"$FILES/plugin"
+    openssl dgst -sha256 -binary "$FILES/plugin" >"$FILES/digest"
+    cat "$FILES/digest" >>"$FILES/plugin"
     private "$FILES/plugin"
     new_keystore plugin
     expect 0 migrate --from "keyring-file:$FILES/plugin" --to p11keyring
