@@ -121,6 +121,7 @@ repairs_after_both_are_killed() { # NAME...
     dog=$(watchdog_of "$hold_pid")
     ! repair 2>"$WORK/err" || die "repaired while a run was at work"
     contains "$WORK/err" "still at work"
+    kill -STOP "$dog" # so that it does not resume in between
     kill -KILL "$hold_pid" "$dog"
     wait_gone "$dog" 10
     for name in "$@"; do is_off "$name"; done
