@@ -11,7 +11,7 @@
 #define MADV_POPULATE_READ 22 /* since Linux 5.14; where it is not known, pages are read */
 #endif
 
-enum { MEMORY_PAGE = 4096, MAPS_MAX = 16 };
+enum { MEMORY_PAGE = 4096, HUGE_PAGE = 2 * 1024 * 1024, MAPS_MAX = 16 };
 
 /* Handlers of any thread look at all of them at any time: they are never freed. */
 struct kr_bulk_map {
@@ -103,24 +103,25 @@ void kr_bulk_map_close(struct kr_bulk_map *map)
     pthread_mutex_unlock(&lock);
 }
 
-/* The memory pages around them; a neighbour's that is dropped with them is fetched again. */
-static int advise(struct kr_bulk_map *map, uint64_t at, size_t len, int advice)
+/* The memory pages around them. */
+const uint8_t *kr_bulk_map_fetch(struct kr_bulk_map *map, uint64_t at, size_t len)
 {
     uint8_t *from = atomic_load(&map->base) + map->begin + at;
     size_t over = (uintptr_t)from % MEMORY_PAGE;
-    return madvise(from - over, len + over, advice);
+    return madvise(from - over, len + over, MADV_POPULATE_READ) == 0 ? from : NULL;
 }
 
-const uint8_t *kr_bulk_map_fetch(struct kr_bulk_map *map, uint64_t at, size_t len)
-{
-    if (advise(map, at, len, MADV_POPULATE_READ) != 0)
-        return NULL;
-    return atomic_load(&map->base) + map->begin + at;
-}
-
+/* In whole huge pages, which Linux would split otherwise and stop the other threads for; each when
+ * its end is dropped. What another thread still reads of it comes back by itself. */
 void kr_bulk_map_drop(struct kr_bulk_map *map, uint64_t at, size_t len)
 {
-    advise(map, at, len, MADV_DONTNEED);
+    uint8_t *base = atomic_load(&map->base), *from = base + map->begin + at, *to = from + len;
+    to -= (uintptr_t)to % HUGE_PAGE;
+    from -= (uintptr_t)from % HUGE_PAGE;
+    if (from < base)
+        from = base;
+    if (from < to)
+        madvise(from, (size_t)(to - from), MADV_DONTNEED);
 }
 
 bool kr_bulk_map_is_broken(const struct kr_bulk_map *map)

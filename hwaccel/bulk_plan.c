@@ -9,11 +9,13 @@
 #include "base/secret.h"
 #include "hwaccel/bulk_io.h"
 
-/* A chunk that stays in a processor's second cache, or one that is worth a trip to the disk. LANES:
- * as many pages as are encrypted at once. */
+/* A chunk that stays in a processor's second cache, one that is worth a trip to the disk, or one
+ * whose memory Linux maps at once, and for no other thread. LANES: as many pages as are encrypted at
+ * once. */
 enum {
     CHUNK_CACHED = 256 * 1024,
     CHUNK_DIRECT = 1024 * 1024,
+    CHUNK_MAPPED = 2 * 1024 * 1024,
     LANES = 16,
     SPREAD = 512,
     SPREAD_FROM = 2048, /* smaller pages reach enough cache sets as they are */
@@ -55,11 +57,19 @@ static size_t memory_for(const struct kr_bulk_plan *plan, uint64_t pages)
     return (pages * plan->stride + MEMORY_PAGE - 1) / MEMORY_PAGE * MEMORY_PAGE;
 }
 
+static size_t chunk_bytes(const struct kr_bulk *bulk)
+{
+    if (bulk->chunk > 0)
+        return bulk->chunk;
+    if (bulk->direct)
+        return CHUNK_DIRECT;
+    return bulk->map && bulk->out < 0 ? CHUNK_MAPPED : CHUNK_CACHED;
+}
+
 /* Wanted: at least LANES pages, and a file that is small for all threads. */
 static uint64_t wanted_pages(const struct kr_bulk *bulk, const struct kr_bulk_plan *plan)
 {
-    size_t bytes = bulk->chunk > 0 ? bulk->chunk : bulk->direct ? CHUNK_DIRECT : CHUNK_CACHED;
-    uint64_t pages = bytes / bulk->page_size;
+    uint64_t pages = chunk_bytes(bulk) / bulk->page_size;
     uint64_t share = (plan->pages + plan->threads - 1) / plan->threads;
     if (pages > share)
         pages = share;

@@ -10,10 +10,7 @@
 #include "hwaccel/bulk.h"
 #include "hwaccel/mysql_page.h"
 
-enum {
-    BATCH = 16,              /* pages that are encrypted at once */
-    CHUNK_READ = 1024 * 1024 /* bytes that are mapped at once where nothing is written */
-};
+enum { BATCH = 16 /* pages that are encrypted at once */ };
 
 static struct kr_bulk bulk_of(const struct kr_file *file, const struct kr_mysql_space *space)
 {
@@ -270,8 +267,6 @@ enum kr_status kr_mysql_pages_run(const struct kr_file *file, const struct kr_my
     struct kr_bulk bulk = bulk_of(file, job->space);
     bulk.out = job->out;
     bulk.map = true;
-    if (job->out < 0)
-        bulk.chunk = CHUNK_READ;
     bulk.out_name = "the output";
     bulk.work = check_chunk;
     bulk.context = &checking;

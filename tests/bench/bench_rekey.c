@@ -40,7 +40,7 @@ enum { CRYPT_LEN = PAGE - CRYPT_AT - CHECKSUM };
 
 static const char uuid[] = "01234567-89ab-cdef-0123-456789abcdef";
 static uint64_t size = 2048ULL << 20;
-static unsigned rounds = 3;
+static unsigned rounds = 6;
 static char in_path[64]; /* the file that is worked on; it goes with the program */
 
 static void remove_in(void)

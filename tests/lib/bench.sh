@@ -63,12 +63,15 @@ mysql_innochecksum_cpu() { # FILE
         time innochecksum -C crc32 "$1" >/dev/null' - "$1" 2>&1 | awk '{ print $1 + $2 }'
 }
 
-# The median of the ratios of two columns of $WORK/rounds, and of one column.
+# Of the columns of $WORK/rounds: the median of two's ratios, the median and the least of one.
 column_ratio() { # COLUMN COLUMN
     awk -v a="$1" -v b="$2" '{ print $a / $b }' "$WORK/rounds" | median
 }
 column() { # COLUMN
     cut -d' ' -f"$1" "$WORK/rounds" | median
+}
+column_best() { # COLUMN
+    cut -d' ' -f"$1" "$WORK/rounds" | best
 }
 
 ratio() { # A B
