@@ -5,8 +5,9 @@
  *
  * Each thread takes the next chunk of pages, reads it, calls the work, and writes what the work
  * left in the pages, to another file or in place. A chunk is a few hundred KiB, so that it stays in
- * the thread's cache on its way, or 2 MiB of a mapped file where nothing is written. Pages in memory lie a little more than their size apart: at a
- * distance of 4096 bytes or a multiple, the pages of a batch fight for the same cache sets.
+ * the thread's cache on its way, or 2 MiB of a mapped file where nothing is written. Pages in
+ * memory lie a little more than their size apart: at a distance of 4096 bytes or a multiple, the
+ * pages of a batch fight for the same cache sets.
  *
  * After a failure, or when it is stopped, no chunk is begun; a chunk whose writing has begun is
  * written to its end, one that was only read is dropped. So a page is either as it was or as the

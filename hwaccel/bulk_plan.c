@@ -10,8 +10,8 @@
 #include "hwaccel/bulk_io.h"
 
 /* A chunk that stays in a processor's second cache, one that is worth a trip to the disk, or one
- * whose memory Linux maps at once, and for no other thread. LANES: as many pages as are encrypted at
- * once. */
+ * that Linux maps at once, and for no other thread. LANES: as many pages as are encrypted at once.
+ */
 enum {
     CHUNK_CACHED = 256 * 1024,
     CHUNK_DIRECT = 1024 * 1024,

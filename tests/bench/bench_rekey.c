@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
 /*
- * What `p11keyring rekey` does to the pages of a tablespace, 2 GiB in the page cache: decrypt,
+ * What `p11keyring rekey` does to the pages of tablespaces of 1 GiB in the page cache: decrypt,
  * compare the checksum, encrypt under another key, write. Against plain EVP, one page after the
  * other with kept contexts, in the same pipeline; and two threads against one. CPU time of the
- * whole process, the best of the rounds. A keyring in SoftHSM2 has the keys; the time before and
- * after, in which the file is looked at and what was written is read back, is told apart.
+ * whole process, the best of the rounds, in each of which all tablespaces have a turn. A keyring in
+ * SoftHSM2 has the keys; the time before and after, in which the file is looked at and what was
+ * written is read back, is told apart.
  *
  *   bench_rekey [MIB [ROUNDS]]
  */
@@ -39,14 +40,13 @@ enum { PAGE = 16384, THREADS = 2, FLAGS_AT = 54, VERSION_AT = 8, CHECKSUM = 4, C
 enum { CRYPT_LEN = PAGE - CRYPT_AT - CHECKSUM };
 
 static const char uuid[] = "01234567-89ab-cdef-0123-456789abcdef";
-static uint64_t size = 2048ULL << 20;
-static unsigned rounds = 6;
-static char in_path[64]; /* the file that is worked on; it goes with the program */
+static uint64_t size = 1024ULL << 20;
+static unsigned rounds = 12;
 
-static void remove_in(void)
-{
-    unlink(in_path);
-}
+/* CPU seconds, the best of the rounds; 0: not measured yet. */
+struct best {
+    double evp, one, two, look;
+};
 
 /* One file, and how EVP does the same to a page of it. */
 struct subject {
@@ -60,7 +60,26 @@ struct subject {
     struct kr_pages *mariadb_pages;
     struct kr_mariadb_space space;
     EVP_CIPHER_CTX *decrypt[THREADS], *encrypt[THREADS];
+    char path[64];
+    int in;
+    struct best best;
 };
+
+static struct subject subjects[] = {
+    {.name = "MySQL", .mysql = true, .gates = true, .evp = "AES-256-CBC"},
+    {.name = "MariaDB aes256-cbc", .gates = true, .key_id = 1, .evp = "AES-256-CBC"},
+    {.name = "MariaDB aes-cbc", .key_id = 2, .evp = "AES-128-CBC"},
+    {.name = "MariaDB aes-ctr", .key_id = 3, .evp = "AES-128-CTR"}};
+enum { SUBJECTS = sizeof(subjects) / sizeof(*subjects) };
+
+static char out_path[64];
+
+static void remove_files(void)
+{
+    unlink(out_path);
+    for (struct subject *s = subjects; s < subjects + SUBJECTS; s++)
+        unlink(s->path);
+}
 
 static void require(bool ok, const char *what)
 {
@@ -77,10 +96,12 @@ static double cpu(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-static int temporary(void)
+/* Goes with the program. */
+static int make(char path[64], const char *name)
 {
-    int fd = open("/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    require(fd >= 0, "a file in /var/tmp");
+    snprintf(path, 64, "/var/tmp/bench_rekey.%s.%ld.ibd", name, (long)getpid());
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    require(fd >= 0, path);
     return fd;
 }
 
@@ -260,22 +281,16 @@ static struct times rekey(const struct subject *s, char *path, int out, unsigned
 }
 
 /* Reads back what was written, as rekey does before it takes the place of what was there. */
-static double read_back(const struct subject *s, int fd)
+static double read_back(const struct subject *s)
 {
-    char path[64];
     atomic_bool stop = false;
     atomic_ullong done = 0;
     const struct kr_file_run run = {
         .keys = s->keys, .threads = THREADS, .stop = &stop, .done_bytes = &done};
     KR_FILE_VERIFIED verified;
-    snprintf(path, sizeof(path), "/var/tmp/bench_rekey.%ld.ibd", (long)getpid());
-    char self[40];
-    snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
-    require(linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0, path);
     double start = cpu();
-    kr_file_verify(path, &run, &verified);
+    kr_file_verify(out_path, &run, &verified);
     double took = cpu() - start;
-    unlink(path);
     require(verified.verdict == KR_VERDICT_OK, verified.why);
     return took;
 }
@@ -286,39 +301,38 @@ static void keep_best(double *best, double value)
         *best = value;
 }
 
-static void measure(struct subject *s)
+static void make_file(struct subject *s, int out)
+{
+    make_keys(s);
+    s->in = make(s->path, s->name);
+    require(ftruncate(s->in, (off_t)size) == 0, s->path);
+    bulk(s->in, s->in, 1, s->mysql ? make_mysql : make_mariadb, s);
+    bulk(s->in, out, THREADS, NULL, NULL); /* the memory of the output is there then */
+}
+
+static void measure(struct subject *s, int out)
+{
+    keep_best(&s->best.evp, bulk(s->in, out, THREADS, s->mysql ? mysql_by_evp : mariadb_by_evp, s));
+    struct times times = rekey(s, s->path, out, THREADS);
+    keep_best(&s->best.two, times.pages);
+    keep_best(&s->best.look, times.look);
+    keep_best(&s->best.one, rekey(s, s->path, out, 1).pages);
+}
+
+static void judge(const struct subject *s, double back)
 {
     char name[80];
-    double evp = 0, one = 0, two = 0, look = 0, back = 0;
-    int out = temporary(), in;
-    make_keys(s);
-    in = open(in_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    require(in >= 0 && ftruncate(in, (off_t)size) == 0, in_path);
-    bulk(in, in, 1, s->mysql ? make_mysql : make_mariadb, s);
-    bulk(in, out, THREADS, NULL, NULL); /* the memory of the output is there then */
-    for (unsigned round = 0; round < rounds; round++) {
-        keep_best(&evp, bulk(in, out, THREADS, s->mysql ? mysql_by_evp : mariadb_by_evp, s));
-        struct times times = rekey(s, in_path, out, THREADS);
-        keep_best(&two, times.pages);
-        keep_best(&look, times.look);
-        keep_best(&one, rekey(s, in_path, out, 1).pages);
-    }
-    back = read_back(s, out);
-    remove_in();
-    close(in);
-    close(out);
     snprintf(name, sizeof(name), "rekey, %s / one page after the other", s->name);
     if (s->gates)
-        bar_at_least(12, name, evp / two, 2.2);
+        bar_at_least(12, name, s->best.evp / s->best.two, 2.2);
     else
-        bar_info(12, "%s: %.2f", name, evp / two);
+        bar_info(12, "%s: %.2f", name, s->best.evp / s->best.two);
     snprintf(name, sizeof(name), "rekey, %s, CPU time, two threads / one", s->name);
-    bar_at_most(12, name, two / one, 1.05);
+    bar_at_most(12, name, s->best.two / s->best.one, 1.05);
     bar_info(12,
              "%s: %.2f GB per CPU second; looking before %.2f s, pages %.2f s, reading back "
              "%.2f s",
-             s->name, (double)size / two / 1e9, look, two, back);
-    free_keys(s);
+             s->name, (double)size / s->best.two / 1e9, s->best.look, s->best.two, back);
 }
 
 static void add_master_key(struct keyring_fixture *f)
@@ -336,40 +350,51 @@ static void add_master_key(struct keyring_fixture *f)
     kr_keyring_close(keyring);
 }
 
-static void measure_all(void)
+static void measure_all(int out)
 {
-    struct subject subjects[] = {
-        {.name = "MySQL", .mysql = true, .gates = true, .evp = "AES-256-CBC"},
-        {.name = "MariaDB aes256-cbc", .gates = true, .key_id = 1, .evp = "AES-256-CBC"},
-        {.name = "MariaDB aes-cbc", .key_id = 2, .evp = "AES-128-CBC"},
-        {.name = "MariaDB aes-ctr", .key_id = 3, .evp = "AES-128-CTR"}};
-    static struct keyring_fixture f;
+    for (struct subject *s = subjects; s < subjects + SUBJECTS; s++)
+        make_file(s, out);
+    for (unsigned round = 0; round < rounds; round++)
+        for (struct subject *s = subjects; s < subjects + SUBJECTS; s++)
+            measure(s, out);
+    for (struct subject *s = subjects; s < subjects + SUBJECTS; s++) {
+        rekey(s, s->path, out, THREADS);
+        judge(s, read_back(s));
+        close(s->in);
+        free_keys(s);
+    }
+}
+
+static struct kr_file_keys *open_keys(struct keyring_fixture *f)
+{
     struct kr_error err = KR_ERROR_INIT;
     struct kr_file_keys *keys;
-    keyring_fixture_up(&f);
-    add_master_key(&f);
+    keyring_fixture_up(f);
+    add_master_key(f);
     for (unsigned i = 0; i < 2; i++) {
-        keyring_fixture_add_version_of(&f, 1, "aes256-cbc", 32);
-        keyring_fixture_add_version_of(&f, 2, "aes-cbc", 32);
-        keyring_fixture_add_version_of(&f, 3, "aes-ctr", 32);
+        keyring_fixture_add_version_of(f, 1, "aes256-cbc", 32);
+        keyring_fixture_add_version_of(f, 2, "aes-cbc", 32);
+        keyring_fixture_add_version_of(f, 3, "aes-ctr", 32);
     }
-    must(kr_file_keys_new(f.config, &keys, &err), &err);
-    for (size_t i = 0; i < sizeof(subjects) / sizeof(*subjects); i++) {
-        subjects[i].keys = keys;
-        measure(&subjects[i]);
-    }
-    kr_file_keys_free(keys);
-    keyring_fixture_down(&f);
+    must(kr_file_keys_new(f->config, &keys, &err), &err);
+    return keys;
 }
 
 int main(int argc, char **argv)
 {
+    static struct keyring_fixture f;
     if (argc > 1)
         size = strtoull(argv[1], NULL, 10) << 20;
     if (argc > 2)
         rounds = (unsigned)strtoul(argv[2], NULL, 10);
-    snprintf(in_path, sizeof(in_path), "/var/tmp/bench_rekey.in.%ld.ibd", (long)getpid());
-    atexit(remove_in);
-    measure_all();
+    atexit(remove_files);
+    int out = make(out_path, "out");
+    struct kr_file_keys *keys = open_keys(&f);
+    for (struct subject *s = subjects; s < subjects + SUBJECTS; s++)
+        s->keys = keys;
+    measure_all(out);
+    close(out);
+    kr_file_keys_free(keys);
+    keyring_fixture_down(&f);
     return bar_exit_code();
 }

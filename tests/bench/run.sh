@@ -45,15 +45,22 @@ wanted() { # NUMBER...: whether one of them is
     return 1
 }
 
+# What one program measures. When it breaks off, its bars are not met, whatever it saw before.
+measure_by() { # PROGRAM NUMBER...
+    local number rc=0
+    "$1" | tee "$seen" || rc=$?
+    ((rc == 0)) || grep -q 'FAIL$' "$seen" || for number in "${@:2}"; do
+        printf '%2d  %s ended with %d  nan  >=0  FAIL\n' "$number" "${1##*/}" "$rc"
+    done
+}
+
 measure() {
-    local row program rc
+    local row
     for row in "${MEASURED_BY[@]}"; do
-        program=${row#*|}
         # shellcheck disable=SC2086 # several numbers
         wanted ${row%%|*} || continue
-        rc=0
-        "$program" || rc=$?
-        ((rc == 0)) || printf '%s ended with %d\n' "${program##*/}" "$rc" >&2
+        # shellcheck disable=SC2086
+        measure_by "${row#*|}" ${row%%|*}
     done
 }
 
@@ -103,7 +110,8 @@ for number in "${numbers[@]}"; do
     fi
 done
 lines=$(mktemp)
-trap 'rm -f "$lines"' EXIT
+seen=$(mktemp)
+trap 'rm -f "$lines" "$seen"' EXIT
 if [[ $judge ]]; then
     cat >"$lines"
 else
