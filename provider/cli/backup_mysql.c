@@ -80,15 +80,8 @@ static enum kr_status first_failure(const struct cli_files *files,
 {
     const struct kr_error *first = NULL;
 
-    for (size_t i = 0; i < files->walk.count; i++) {
-        const struct kr_error *why = &restored->files[i].why;
-        if (why->status == KR_OK)
-            continue;
-        if (first)
-            fprintf(stderr, "p11keyring: error: %s\n", why->text);
-        else
-            first = why;
-    }
+    for (size_t i = 0; i < files->walk.count; i++)
+        cli_one_failure(&restored->files[i].why, &first);
     if (!first)
         return KR_OK;
     *err = *first;

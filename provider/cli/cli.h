@@ -170,6 +170,8 @@ KR_MUST_USE enum kr_status cli_choose_token(struct cli *cli, struct kr_error *er
 int cli_exit_code(enum kr_status status);
 
 void cli_error(const struct cli *cli, const struct kr_error *err);
+/* Of many, after each: the first failure is left to be the command's own, the others are told. */
+void cli_one_failure(const struct kr_error *why, const struct kr_error **first);
 /* A warning also makes the exit code CLI_EXIT_WARNINGS. */
 void cli_warn(struct cli *cli, const char *fmt, ...) KR_PRINTF(2, 3);
 void cli_hint(const char *fmt, ...) KR_PRINTF(1, 2);
@@ -267,7 +269,7 @@ KR_MUST_USE enum kr_status cli_read_imported(struct kr_keystore *keystore, json_
                                              struct kr_error *err);
 void cli_warn_imported(struct cli *cli, const json_t *imported);
 
-/* --- unbundled.c ------------------------------------------------------------------------------- */
+/* --- unbundled.c ------------------------------------------------------------------------------ */
 
 /* Array of {key, version}: keys whose newest version is in no bundle; *ret_ever: some bundle was
  * made of this keyring. */

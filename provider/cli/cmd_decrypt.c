@@ -145,20 +145,12 @@ static enum kr_status print_result(struct cli *cli, const struct decryption *all
     return KR_OK;
 }
 
-/* The first failure is the command's own; the others are told before it. */
 static enum kr_status judge(const struct decryption *all, size_t count, struct kr_error *err)
 {
     const struct kr_error *first = NULL;
 
-    for (size_t i = 0; i < count; i++) {
-        const struct kr_error *why = &all->files[i].why;
-        if (why->status == KR_OK)
-            continue;
-        if (first)
-            fprintf(stderr, "p11keyring: error: %s\n", why->text);
-        else
-            first = why;
-    }
+    for (size_t i = 0; i < count; i++)
+        cli_one_failure(&all->files[i].why, &first);
     if (first)
         *err = *first;
     return first ? first->status : KR_OK;

@@ -104,6 +104,16 @@ void cli_error(const struct cli *cli, const struct kr_error *err)
         putchar('\n');
 }
 
+void cli_one_failure(const struct kr_error *why, const struct kr_error **first)
+{
+    if (why->status == KR_OK)
+        return;
+    if (*first)
+        fprintf(stderr, "p11keyring: error: %s\n", why->text);
+    else
+        *first = why;
+}
+
 json_t *cli_text(const char *text)
 {
     return kr_json_text(text);
