@@ -268,20 +268,25 @@ tool() {
     as_server "$WORK/bin/p11keyring" "$@"
 }
 
-# Kills the admin tool at a random moment of the time that it takes; false when it had ended before.
-# The time is a guess at first, and shrinks with each miss, so that a fast machine is hit as well.
+# Kills the admin tool at a random moment of the time that it takes; false when it had ended before, and
+# well. The time is a guess at first, which grows with each hit and shrinks with each miss, so that a
+# fast machine is hit, and a slow one to the end.
 kill_window_ms=500
 kill_tool_inside() { # ARGUMENT...
     local rc=0 ms=$((RANDOM % kill_window_ms))
     mkdir "$WORK/softhsm"
     cp -a "$KEYRING/tokens" "$WORK/softhsm/"
-    background "${AS_SERVER[@]}" "$WORK/bin/p11keyring" "$@" >/dev/null 2>&1
+    background "${AS_SERVER[@]}" "$WORK/bin/p11keyring" "$@" >"$WORK/killed" 2>&1
     sleep "$(printf '%d.%03d' $((ms / 1000)) $((ms % 1000)))"
     kill -KILL "$background_pid" 2>/dev/null || true
     wait "$background_pid" 2>/dev/null || rc=$?
     rm -f "$WORK/background.$background_pid.pid"
     put_softhsm_right
-    ((rc != 137)) || return 0
+    if ((rc == 137)); then
+        kill_window_ms=$((kill_window_ms * 9 / 8 + 1))
+        return 0
+    fi
+    ((rc == 0)) || die "not killed, and failed: $(tail -n 3 "$WORK/killed")"
     kill_window_ms=$((kill_window_ms * 3 / 4 + 1))
     return 1
 }

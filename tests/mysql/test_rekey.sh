@@ -8,7 +8,7 @@ source "$(dirname "$0")/../lib/mysql.sh"
 ROWS=${P11K_ROWS:-1500}
 MARKER=marker-$(random_hex 8)
 STEPS=${P11K_STEPS:-2}
-KILLS=${P11K_REKEY_KILLS:-3} # that hit, for each of the two forms of rekey
+KILLS=${P11K_REKEY_KILLS:-3} # that leave a part done, for each of the two forms of rekey
 
 make_server() {
     server_new r
@@ -356,28 +356,26 @@ killed_while_it_seals() {
     whole_after_kills --header-only --innodb-key "INNODBKey-$(<"$WORK/o/uuid")-1"
 }
 
-# Kills at random moments of the time that it takes when nothing disturbs it. TURN sets the arguments
-# of the Nth call, WHOLE looks at the files after a kill.
+# Kills at random moments, until enough of them left a part of the files done. TURN sets the arguments
+# of the Nth run, which is called until it completes; WHOLE looks at the files each time.
 killed_over_the_directory() { # TURN WHOLE
-    local hits=0 parts=0 i start clear before REKEY=()
+    local hits=0 parts=0 turn=1 i clear before REKEY=()
     clear=$(files_with r "$MARKER")
-    "$1" 1
-    start=${EPOCHREALTIME/./}
-    tool rekey "${REKEY[@]}" >/dev/null
-    kill_window_ms=$(((${EPOCHREALTIME/./} - start) / 1000 + 1))
-    for ((i = 0; hits < KILLS; i++)); do
-        ((i < 20 * KILLS)) || die "only $hits of $i kills found it running"
-        "$1" "$i"
+    for ((i = 0; parts < KILLS; i++)); do
+        ((i < 20 * KILLS)) || die "of $i kills $hits found it running, $parts with a part done"
+        "$1" "$turn"
         before=$(digests)
         if kill_tool_inside rekey "${REKEY[@]}"; then
             hits=$((hits + 1))
             [[ $before == "$(digests)" ]] || parts=$((parts + 1))
+        else
+            turn=$((turn + 1))
         fi
         equal "$clear" "$(files_with r "$MARKER")" "files with something in the clear"
         "$2"
     done
     "$1" 0
-    tool rekey "${REKEY[@]}" >/dev/null 2>&1
+    tool rekey "${REKEY[@]}" >/dev/null
     equal "" "$(find "$WORK/r/data" -name '*p11keyring*')" "what was left behind"
     echo "kills $i, of a running rekey $hits, with a part of the files done $parts"
 }
