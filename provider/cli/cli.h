@@ -323,6 +323,8 @@ KR_MUST_USE enum kr_status cli_connect(const struct cli *cli, struct kr_server_c
 /* --password-source, or NULL when it is not given. */
 KR_MUST_USE enum kr_status cli_password_source(const struct cli *cli, struct kr_pin_source **ret,
                                                struct kr_error *err);
+/* Warns that a server's keyring is paused, by this variable. */
+void cli_warn_paused(struct cli *cli, const char *variable);
 
 /* --- confirm.c -------------------------------------------------------------------------------- */
 

@@ -123,12 +123,15 @@ static enum kr_status read_all(struct cli *cli, struct kr_server_conn *conn, jso
     char plugin[sizeof state.settings.plugin + sizeof state.settings.plugin_version + 1];
     snprintf(plugin, sizeof plugin, "%s %s", state.settings.plugin, state.settings.plugin_version);
     CLI_JSON all = json_pack(
-        "{s:o, s:o, s:s, s:o, s:o, s:O, s:O, s:O}", "server", cli_text(kr_server_info(conn)->name),
-        "plugin", cli_text(*state.settings.plugin ? plugin : NULL), "state", name, "tablespaces",
-        spaces_json(&state, keys), "settings", settings_json(&state.settings), "keys", keys,
-        "left_to_encrypt", to_encrypt, "left_to_decrypt", to_decrypt);
+        "{s:o, s:o, s:b, s:s, s:o, s:o, s:O, s:O, s:O}", "server",
+        cli_text(kr_server_info(conn)->name), "plugin",
+        cli_text(*state.settings.plugin ? plugin : NULL), "paused", state.settings.paused, "state",
+        name, "tablespaces", spaces_json(&state, keys), "settings", settings_json(&state.settings),
+        "keys", keys, "left_to_encrypt", to_encrypt, "left_to_decrypt", to_decrypt);
     if (!all || json_object_update(result, all) != 0)
         return kr_fail_memory(err);
+    if (state.settings.paused)
+        cli_warn_paused(cli, "pkcs11_key_management_operations");
     return add_raised(cli, conn, result, err);
 }
 

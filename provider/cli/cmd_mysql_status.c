@@ -151,11 +151,8 @@ static void warn(struct cli *cli, const struct cli_mysql *mysql)
 {
     const struct kr_mysql_state *state = &mysql->state;
 
-    if (!state->settings.operations) {
-        cli_warn(cli, "the keyring is paused: keyring_operations is OFF");
-        cli_hint("SET GLOBAL keyring_operations = ON, or p11keyring migrate --repair, unless "
-                 "somebody is at work on it");
-    }
+    if (!state->settings.operations)
+        cli_warn_paused(cli, "keyring_operations");
     if (*state->settings.keyring && strcmp(state->settings.keyring_status, "Active") != 0)
         cli_warn(cli, "the keyring is not active: %s", state->settings.keyring_status);
     for (size_t i = 0; i < state->file_count; i++)

@@ -31,3 +31,10 @@ enum kr_status cli_connect(const struct cli *cli, struct kr_server_conn **ret, s
     kr_pin_source_free(password);
     return status;
 }
+
+void cli_warn_paused(struct cli *cli, const char *variable)
+{
+    cli_warn(cli, "the keyring is paused: %s is OFF", variable);
+    cli_hint("SET GLOBAL %s = ON, or p11keyring migrate --repair, unless somebody is at work on it",
+             variable);
+}

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pause_switch.h"
+
 /* The one whose SHOW BINLOG EVENTS wants BINLOG MONITOR. */
 enum { VERSION_MIN = 100502 };
 
@@ -65,6 +67,7 @@ enum kr_status kr_mariadb_read_settings(struct kr_server_conn *conn,
                                         struct kr_mariadb_settings *ret, struct kr_error *err)
 {
     struct kr_mariadb_settings settings = {.plugin = ""};
+    enum kr_pause_state operations;
 
     KR_TRY(kr_server_query(
         conn,
@@ -85,6 +88,8 @@ enum kr_status kr_mariadb_read_settings(struct kr_server_conn *conn,
                            "AND variable_name IN ('innodb_encrypt_tables', 'aria_encrypt_tables', "
                            "'encrypt_tmp_disk_tables')",
                            settings.run_time, sizeof settings.run_time, err));
+    KR_TRY(kr_switch_read(conn, &operations, err));
+    settings.paused = operations == KR_PAUSE_WAS_OFF;
     *ret = settings;
     return KR_OK;
 }

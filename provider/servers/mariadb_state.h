@@ -15,6 +15,7 @@ enum kr_state_goal { KR_STATE_ENCRYPTED, KR_STATE_UNENCRYPTED };
 /* The server's variables, and its plugin. */
 struct kr_mariadb_settings {
     char plugin[64], plugin_version[32]; /* empty: no encryption plugin is active */
+    bool paused;                         /* ours, by pkcs11_key_management_operations */
     char encrypt_tables[8];              /* ON, OFF, FORCE */
     bool encrypt_log, encrypt_temporary_tables, encrypt_tmp_files, encrypt_tmp_disk_tables;
     bool aria_encrypt_tables, encrypt_binlog, log_bin;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later WITH cryptsetup-OpenSSL-exception */
-/* The variable of a server that pauses its keyring, and who may set it. Private to pause. */
+/* The variable of a server that pauses its keyring, and who may set it. Private to servers. */
 #ifndef P11K_SERVERS_PAUSE_SWITCH_H
 #define P11K_SERVERS_PAUSE_SWITCH_H
 

@@ -99,10 +99,15 @@ started_off() {
     server_stop s
     server_start s --pkcs11-key-management-operations=OFF
     equal 0 "$(operations)" "operations"
+    sql s "CREATE USER $RUN_AS@localhost IDENTIFIED VIA unix_socket;
+        GRANT PROCESS, SELECT, BINLOG MONITOR ON *.* TO $RUN_AS@localhost"
+    fails_with 3 tool mariadb status --server="$WORK/s/socket" >"$WORK/out" 2>"$WORK/err"
+    contains "$WORK/err" "the keyring is paused: pkcs11_key_management_operations is OFF"
     equal "$(<"$WORK/sums")" "$(checksums s)" "checksums"
     ! has_key 70 || die "a key was made"
     set_operations ON
     eventually 20 has_key 70
+    tool mariadb status --server="$WORK/s/socket" >"$WORK/out"
 }
 
 check "operations are ON unless told otherwise" on_unless_told
@@ -112,5 +117,5 @@ check "OFF: the token is left alone" off_leaves_the_token_alone
 check "OFF: the keys that are there are served" off_serves_what_is_there
 check "ON takes over what was missed" on_takes_over_what_was_missed
 check "a server killed while OFF is ON after its restart" restarted_it_is_on
-check "a server can be started with OFF" started_off
+check "a server can be started with OFF, which status warns of" started_off
 finish
