@@ -29,8 +29,8 @@ struct kr_pin_source;
 #define KR_PIN_IDENTITY_MAX 512
 
 /* Parses only; nothing is read. KR_CONFIG on unknown forms, without quoting `spec`, which may be a
- * PIN in the wrong place. `what` is the prompt's subject ("PIN
- * for token db1"), copied; messages call it a password or a passphrase if `what` does. */
+ * PIN in the wrong place. `what` is the prompt's subject ("PIN for token db1"), copied; messages
+ * call it a password or a passphrase if `what` does. */
 KR_MUST_USE enum kr_status kr_pin_source_new(const char *spec, const char *what,
                                              struct kr_pin_source **ret, struct kr_error *err);
 /* NULL is accepted. */

@@ -110,10 +110,11 @@ struct cli {
     const char *values[OPT_COUNT]; /* NULL: not given; "" for a flag */
     char **args;
     int arg_count;
-    struct cli_many servers;             /* of each --server */
-    struct cli_many passwords;           /* of each --password-source */
-    struct cli_many second_passwords;    /* of each --second-password-source */
-    struct kr_config *config;            /* after cli_load_config() */
+    struct cli_many servers;               /* of each --server */
+    struct cli_many passwords;             /* of each --password-source */
+    struct cli_many second_passwords;      /* of each --second-password-source */
+    struct kr_pin_source *server_password; /* after cli_password_source() */
+    struct kr_config *config;              /* after cli_load_config() */
     const struct kr_token_config *token; /* of `config`: the first, or as cli_choose_token() says */
     int exit_code; /* of a command that succeeded: 0, 3, or doctor's verdict */
 };
@@ -318,10 +319,11 @@ char *cli_token_uri(const struct kr_token_info *info);
 
 /* Connects to the one --server, as the account that called the tool: before cli_load_config(),
  * which may change it. KR_USAGE. */
-KR_MUST_USE enum kr_status cli_connect(const struct cli *cli, struct kr_server_conn **ret,
+KR_MUST_USE enum kr_status cli_connect(struct cli *cli, struct kr_server_conn **ret,
                                        struct kr_error *err);
-/* --password-source, or NULL when it is not given. */
-KR_MUST_USE enum kr_status cli_password_source(const struct cli *cli, struct kr_pin_source **ret,
+/* --password-source, or NULL when it is not given. Owned by `cli`: whoever asks for it twice has
+ * one prompt. */
+KR_MUST_USE enum kr_status cli_password_source(struct cli *cli, struct kr_pin_source **ret,
                                                struct kr_error *err);
 /* Warns that a server's keyring is paused, by this variable. */
 void cli_warn_paused(struct cli *cli, const char *variable);

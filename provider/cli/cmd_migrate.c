@@ -25,8 +25,7 @@ struct migration {
     struct end from, to;
     enum kr_cipher cipher; /* of the keys of a file_key_management */
     struct kr_key_set set;
-    struct kr_pin_source *password; /* of the servers */
-    struct kr_pause *pause;         /* NULL: no server is named */
+    struct kr_pause *pause; /* NULL: no server is named */
     size_t refused;
     bool interrupted;
 };
@@ -160,11 +159,11 @@ static char *record_path(const struct migration *m)
 
 static enum kr_status open_pause(struct migration *m, struct kr_error *err)
 {
-    const struct cli *cli = m->cli;
+    struct cli *cli = m->cli;
+    struct kr_server_options options = {.password = NULL};
     if (cli->servers.count == 0)
         return KR_OK;
-    KR_TRY(cli_password_source(cli, &m->password, err));
-    const struct kr_server_options options = {.password = m->password};
+    KR_TRY(cli_password_source(cli, &options.password, err));
     char *record = record_path(m);
     if (!record)
         return kr_fail_memory(err);
@@ -458,8 +457,8 @@ static enum kr_status repair(struct migration *m, struct kr_error *err)
     size_t count = 0;
     char *record = NULL;
     KR_TRY(find_record(m, &record, err));
-    enum kr_status status = cli_password_source(m->cli, &m->password, err);
-    const struct kr_server_options options = {.password = m->password};
+    struct kr_server_options options = {.password = NULL};
+    enum kr_status status = cli_password_source(m->cli, &options.password, err);
     if (status == KR_OK)
         status = kr_pause_repair(record, &options, servers, &count, err);
     free(record);
@@ -481,7 +480,6 @@ enum kr_status cli_run_migrate(struct cli *cli, struct kr_error *err)
     struct migration m = {.cli = cli};
     enum kr_status status = cli_flag(cli, OPT_REPAIR) ? repair(&m, err) : run(&m, err);
     kr_pause_close(m.pause);
-    kr_pin_source_free(m.password);
     kr_key_set_free(&m.set);
     close_end(&m.from);
     close_end(&m.to);

@@ -16,7 +16,6 @@ enum { ANSWER_SECONDS = 24 * 3600, LOOK_MS = 250, SETTLE_MS = 20000 };
 /* One command at a server. */
 struct work {
     struct cli *cli;
-    struct kr_pin_source *password;
     struct kr_server_conn *conn;    /* to look by */
     struct kr_server_conn *rotator; /* the statement's */
     struct cli_mysql mysql;
@@ -29,7 +28,6 @@ struct work {
 static void work_cleanup(struct work *work)
 {
     json_decref(work->rotated);
-    kr_pin_source_free(work->password);
     if (work->interrupted)
         return;
     cli_mysql_cleanup(&work->mysql);
@@ -102,11 +100,12 @@ static bool watch(struct work *work, const struct kind *kind, const char *before
 
 static enum kr_status open_rotator(struct work *work, struct kr_error *err)
 {
-    const struct kr_server_options options = {.password = work->password,
-                                              .answer_seconds = ANSWER_SECONDS};
-    return work->rotator
-               ? KR_OK
-               : kr_server_connect(work->cli->servers.at[0], &options, &work->rotator, err);
+    struct kr_server_options options = {.answer_seconds = ANSWER_SECONDS};
+
+    if (work->rotator)
+        return KR_OK;
+    KR_TRY(cli_password_source(work->cli, &options.password, err));
+    return kr_server_connect(work->cli->servers.at[0], &options, &work->rotator, err);
 }
 
 static enum kr_status run_statement(struct work *work, const struct kind *kind, const char *before,
@@ -260,7 +259,6 @@ static enum kr_status choose(struct work *work, struct kr_error *err)
 
 static enum kr_status begin(struct cli *cli, struct work *work, struct kr_error *err)
 {
-    KR_TRY(cli_password_source(cli, &work->password, err));
     KR_TRY(cli_connect_mysql(cli, &work->conn, err));
     KR_TRY(cli_read_mysql(work->conn, &work->mysql, err));
     KR_TRY(choose(work, err));

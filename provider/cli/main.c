@@ -43,6 +43,7 @@ int main(int argc, char **argv)
         status = cli.command->run(&cli, &err);
     if (status != KR_OK)
         cli_error(&cli, &err);
+    kr_pin_source_free(cli.server_password);
     kr_config_free(cli.config);
     return flush_output(status == KR_OK ? cli.exit_code : cli_exit_code(status));
 }

@@ -24,9 +24,8 @@ struct cli_state_folder cli_state_folder(void)
     return folder;
 }
 
-enum kr_status cli_connect_mariadb(const struct cli *cli, const char *const *privileges,
-                                   const char *what, struct kr_server_conn **ret,
-                                   struct kr_error *err)
+enum kr_status cli_connect_mariadb(struct cli *cli, const char *const *privileges, const char *what,
+                                   struct kr_server_conn **ret, struct kr_error *err)
 {
     KR_SERVER conn = NULL;
 

@@ -14,7 +14,7 @@ struct cli_state_folder {
 struct cli_state_folder cli_state_folder(void);
 
 /* Connects to --server, which must be MariaDB and give the privileges `what` takes. */
-KR_MUST_USE enum kr_status cli_connect_mariadb(const struct cli *cli, const char *const *privileges,
+KR_MUST_USE enum kr_status cli_connect_mariadb(struct cli *cli, const char *const *privileges,
                                                const char *what, struct kr_server_conn **ret,
                                                struct kr_error *err);
 

@@ -15,8 +15,7 @@ void cli_mysql_cleanup(struct cli_mysql *mysql)
     kr_mysql_state_free(&mysql->state);
 }
 
-enum kr_status cli_connect_mysql(const struct cli *cli, struct kr_server_conn **ret,
-                                 struct kr_error *err)
+enum kr_status cli_connect_mysql(struct cli *cli, struct kr_server_conn **ret, struct kr_error *err)
 {
     KR_SERVER conn = NULL;
 

@@ -15,7 +15,7 @@ void cli_mysql_cleanup(struct cli_mysql *mysql);
 #define CLI_MYSQL __attribute__((cleanup(cli_mysql_cleanup))) struct cli_mysql
 
 /* The one --server, a MySQL that may be looked at. */
-KR_MUST_USE enum kr_status cli_connect_mysql(const struct cli *cli, struct kr_server_conn **ret,
+KR_MUST_USE enum kr_status cli_connect_mysql(struct cli *cli, struct kr_server_conn **ret,
                                              struct kr_error *err);
 /* `ret` is empty before. */
 KR_MUST_USE enum kr_status cli_read_mysql(struct kr_server_conn *conn, struct cli_mysql *ret,

@@ -3,20 +3,22 @@
 #include "base/pin_source.h"
 #include "cli.h"
 
-enum kr_status cli_password_source(const struct cli *cli, struct kr_pin_source **ret,
+enum kr_status cli_password_source(struct cli *cli, struct kr_pin_source **ret,
                                    struct kr_error *err)
 {
     const char *source = cli->values[OPT_PASSWORD_SOURCE];
 
-    *ret = NULL;
     if (cli->passwords.count > 1)
         return kr_fail(err, KR_USAGE, "option --password-source is given twice");
-    return source ? kr_pin_source_new(source, "Password of the server", ret, err) : KR_OK;
+    if (source && !cli->server_password)
+        KR_TRY(kr_pin_source_new(source, "Password of the server", &cli->server_password, err));
+    *ret = cli->server_password;
+    return KR_OK;
 }
 
-enum kr_status cli_connect(const struct cli *cli, struct kr_server_conn **ret, struct kr_error *err)
+enum kr_status cli_connect(struct cli *cli, struct kr_server_conn **ret, struct kr_error *err)
 {
-    struct kr_pin_source *password = NULL;
+    struct kr_server_options options = {.password = NULL};
 
     if (cli->servers.count != 1) {
         kr_fail(err, KR_USAGE,
@@ -25,11 +27,8 @@ enum kr_status cli_connect(const struct cli *cli, struct kr_server_conn **ret, s
         kr_hint(err, "--server=/run/mysqld/mysqld.sock, or an option file with a [client] group");
         return err->status;
     }
-    KR_TRY(cli_password_source(cli, &password, err));
-    const struct kr_server_options options = {.password = password};
-    enum kr_status status = kr_server_connect(cli->servers.at[0], &options, ret, err);
-    kr_pin_source_free(password);
-    return status;
+    KR_TRY(cli_password_source(cli, &options.password, err));
+    return kr_server_connect(cli->servers.at[0], &options, ret, err);
 }
 
 void cli_warn_paused(struct cli *cli, const char *variable)

@@ -163,21 +163,11 @@ wrong_passwords() {
     refuses 6 "it was edited" "another copy" backup restore "$FILES/edited" "${by[@]}"
 }
 
-# A new password is asked for twice, on a terminal of its own. The prompt comes after echo is off.
+# A new password is asked for twice. The prompt comes after echo is off.
 asked() { # PASSWORD AGAIN
-    rm -f "$WORK/tty.in" "$WORK/tty.out" "$FILES/asked"
-    mkfifo "$WORK/tty.in"
-    as_server script -qefc "$WORK/bin/p11keyring backup create -o $FILES/asked" /dev/null \
-        <"$WORK/tty.in" >"$WORK/tty.out" 2>&1 &
-    local pid=$! rc=0
-    exec 8>"$WORK/tty.in"
-    eventually 20 grep -q "New password of" "$WORK/tty.out"
-    echo "$1" >&8
-    eventually 20 grep -q "New password again of" "$WORK/tty.out"
-    echo "$2" >&8
-    wait "$pid" || rc=$?
-    exec 8>&-
-    return "$rc"
+    rm -f "$FILES/asked"
+    on_terminal "$WORK/bin/p11keyring backup create -o $FILES/asked" \
+        "New password of" "$1" "New password again of" "$2"
 }
 
 prompts() {

@@ -126,31 +126,15 @@ other_sources() {
     P11K_PIN=$PIN expect 0 doctor --pin-source env:P11K_PIN || expect 3 doctor
 }
 
-# A terminal of its own: the prompt is on /dev/tty, and the PIN does not show.
-on_terminal() { # PIN COMMAND...
-    local pin=$1 pid
-    shift
-    rm -f "$WORK/tty.in" "$WORK/tty.out"
-    mkfifo "$WORK/tty.in"
-    as_server script -qefc "$*" /dev/null <"$WORK/tty.in" >"$WORK/tty.out" 2>&1 &
-    pid=$!
-    exec 8>"$WORK/tty.in"
-    eventually 10 grep -q PIN "$WORK/tty.out"
-    printf '%s\n' "$pin" >&8
-    local rc=0
-    wait "$pid" || rc=$?
-    exec 8>&-
-    return "$rc"
-}
-
+# The PIN does not show.
 prompt() {
-    on_terminal "$PIN" "$WORK/bin/p11keyring key create 20 --pin-source prompt" ||
+    on_terminal "$WORK/bin/p11keyring key create 20 --pin-source prompt" PIN "$PIN" ||
         { cat "$WORK/tty.out"; die "the prompt did not work"; }
     contains "$WORK/tty.out" "key 20 created"
     lacks "$WORK/tty.out" "$PIN"
     local wrong rc=0
     wrong=$(random_hex 6)
-    on_terminal "$wrong" "$WORK/bin/p11keyring key create 21 --pin-source prompt" || rc=$?
+    on_terminal "$WORK/bin/p11keyring key create 21 --pin-source prompt" PIN "$wrong" || rc=$?
     equal 5 "$rc" "exit code after a wrong PIN"
     lacks "$WORK/tty.out" "$wrong"
     expect 0 token unguard

@@ -151,6 +151,27 @@ fails_with() { # EXIT-CODE COMMAND...
     equal "$want" "$rc" "exit code of $*"
 }
 
+# A command line on a terminal of its own, where prompts are: each that is named is awaited, and gets its
+# answer; one more is waited for in vain. What is on the terminal is then in $WORK/tty.out.
+on_terminal() { # COMMAND {PROMPT ANSWER}...
+    local pid rc=0
+    rm -f "$WORK/tty.in" "$WORK/tty.out"
+    mkfifo "$WORK/tty.in"
+    as_server timeout --foreground 60 script -qefc "$1" /dev/null \
+        <"$WORK/tty.in" >"$WORK/tty.out" 2>&1 &
+    pid=$!
+    shift
+    exec 8>"$WORK/tty.in"
+    while (($#)); do
+        eventually 20 grep -q "$1" "$WORK/tty.out"
+        printf '%s\n' "$2" >&8
+        shift 2
+    done
+    wait "$pid" || rc=$?
+    exec 8>&-
+    return "$rc"
+}
+
 # Polls a command until it succeeds.
 eventually() { # SECONDS COMMAND...
     local end=$((${EPOCHREALTIME/./} + $1 * 1000000))

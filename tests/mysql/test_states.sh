@@ -103,6 +103,21 @@ rotates_both() {
     fails_with 2 mysql_tool rotate redo
 }
 
+# A rotation takes two connections.
+one_prompt() {
+    local password
+    password=$(random_hex 12)
+    sql s "CREATE USER dba@localhost IDENTIFIED BY '$password'; GRANT ALL ON *.* TO dba@localhost;
+        GRANT ENCRYPTION_KEY_ADMIN, BINLOG_ENCRYPTION_ADMIN ON *.* TO dba@localhost"
+    printf '[client]\nsocket = %s\nuser = dba\n' "$SOCKET" >"$WORK/dba.cnf"
+    chmod 600 "$WORK/dba.cnf"
+    own "$WORK/dba.cnf"
+    on_terminal "$WORK/bin/p11keyring mysql rotate binlog --server $WORK/dba.cnf \
+        --password-source prompt" "Password of the server" "$password" || die "$(<"$WORK/tty.out")"
+    contains "$WORK/tty.out" "binary log master key rotated"
+    lacks "$WORK/tty.out" "$password"
+}
+
 paused_is_refused() {
     sql s "SET GLOBAL keyring_operations = OFF"
     fails_with 7 mysql_tool rotate 2>"$WORK/err"
@@ -167,6 +182,7 @@ check "status names all that is in the clear" names_all_that_is_clear
 check "the statements that status tells encrypt everything" what_is_told_encrypts_everything
 check "keys are told by the files of this very server" only_of_the_files_headers
 check "rotate gives both master keys new ones and waits for the disk" rotates_both
+check "a password is asked for once" one_prompt
 check "a paused keyring is not rotated" paused_is_refused
 check "a binary log that cannot be read" unreadable_binary_log
 check "missing privileges are named before anything" missing_privileges
