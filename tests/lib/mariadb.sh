@@ -157,9 +157,10 @@ plugin_lines() { # NAME ERROR|Warning|Note
     grep -aE "\[$2\].* pkcs11_key_management: " "$WORK/$1/error.log" || true
 }
 
+# In UTF-8, whatever the locale is: a fresh Debian has none.
 sql() { # NAME [STATEMENT]
-    mariadb --defaults-file="$WORK/$1/my.cnf" --batch --skip-column-names --unbuffered \
-        ${2:+-e "$2"}
+    mariadb --defaults-file="$WORK/$1/my.cnf" --default-character-set=utf8mb4 --batch \
+        --skip-column-names --unbuffered ${2:+-e "$2"}
 }
 
 # mariadb-backup as the server's user; it finds the keyring through the server's variables alone.

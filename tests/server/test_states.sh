@@ -206,7 +206,8 @@ interrupted() {
     launch_waiting_work
     work_on 7 decrypt
     contains "$WORK/err" "another p11keyring is at work"
-    work_on 0 status --json
+    work_on 3 status --json
+    contains "$WORK/err" "the keyring is paused"
     equal "true 2 3" "$(json '"\(.at_work) \(.raised[0].before) \(.raised[0].raised)"')" "for others"
     eventually 20 grep -q '"unit": "pages"' "$WORK/run.out"
     no_password_in_core
