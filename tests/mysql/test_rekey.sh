@@ -362,7 +362,7 @@ killed_over_the_directory() { # TURN WHOLE
     local hits=0 parts=0 turn=1 i clear before REKEY=()
     clear=$(files_with r "$MARKER")
     for ((i = 0; parts < KILLS; i++)); do
-        ((i < 20 * KILLS)) || die "of $i kills $hits found it running, $parts with a part done"
+        ((i < 100 * KILLS)) || die "of $i kills $hits found it running, $parts with a part done"
         "$1" "$turn"
         before=$(digests)
         if kill_tool_inside rekey "${REKEY[@]}"; then
