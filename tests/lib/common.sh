@@ -295,8 +295,7 @@ tool() {
 kill_window_ms=500
 kill_tool_inside() { # ARGUMENT...
     local rc=0 ms=$((RANDOM % kill_window_ms))
-    mkdir "$WORK/softhsm"
-    cp -a "$KEYRING/tokens" "$WORK/softhsm/"
+    keep_softhsm
     background "${AS_SERVER[@]}" "$WORK/bin/p11keyring" "$@" >"$WORK/killed" 2>&1
     sleep "$(printf '%d.%03d' $((ms / 1000)) $((ms % 1000)))"
     kill -KILL "$background_pid" 2>/dev/null || true
@@ -313,11 +312,16 @@ kill_tool_inside() { # ARGUMENT...
 }
 
 # At each login SoftHSM2 empties its file of the token and writes it anew: a kill in between takes the
-# token, which no hardware would lose with its user.
+# token, which no hardware would lose with its user. So that file is kept before, and put back after.
+keep_softhsm() {
+    mkdir "$WORK/softhsm"
+    cp -a "$KEYRING/tokens" "$WORK/softhsm/"
+}
+
 put_softhsm_right() {
     local file
     (cd "$WORK/softhsm" && find tokens -name token.object) | while IFS= read -r file; do
-        [[ -s $KEYRING/$file ]] || cp -p "$WORK/softhsm/$file" "$KEYRING/$file"
+        cp -p "$WORK/softhsm/$file" "$KEYRING/$file"
     done
     rm -r "$WORK/softhsm"
 }

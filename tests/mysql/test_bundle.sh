@@ -233,7 +233,9 @@ killed_at_any_moment() {
         ((tries < 40 * KILLS)) || die "only $hits kills hit in $tries tries"
         put_copy b "$WORK/cold"
         n=$((whole * (RANDOM % 1000) / 1000 + 1))
+        keep_softhsm
         run_ms restore_b timeout -s KILL "$((n / 1000)).$(printf '%03d' $((n % 1000)))"
+        put_softhsm_right
         if ((rc == 0)); then
             whole=$ms
         else

@@ -64,11 +64,13 @@ migration_killed() {
     ms=$(milliseconds "${MIGRATION[@]}")
     while ((hits < CRASHES)); do
         put_back before
+        keep_softhsm
         background "${MIGRATION[@]}" >"$WORK/migrate.log" 2>&1
         random_pause 0 "$ms"
         if kill -KILL "$background_pid" 2>/dev/null; then hits=$((hits + 1)); fi
         ms=$((ms * 9 / 10 + 1))
         wait_gone "$background_pid" 10
+        put_softhsm_right
         tool key destroy INNODBKey-none-1 --without-evidence --dry-run 2>"$WORK/err" || true
         rows=$(imported)
         equal "$rows" "$(imported_in_token)" "imported keys in the token"
