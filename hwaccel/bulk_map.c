@@ -11,7 +11,7 @@
 #define MADV_POPULATE_READ 22 /* since Linux 5.14; where it is not known, pages are read */
 #endif
 
-enum { MEMORY_PAGE = 4096, HUGE_PAGE = 2 * 1024 * 1024, MAPS_MAX = 16 };
+enum { MEMORY_PAGE = 4096, MAPS_MAX = 16 };
 
 /* Handlers of any thread look at all of them at any time: they are never freed. */
 struct kr_bulk_map {
@@ -111,13 +111,13 @@ const uint8_t *kr_bulk_map_fetch(struct kr_bulk_map *map, uint64_t at, size_t le
     return madvise(from - over, len + over, MADV_POPULATE_READ) == 0 ? from : NULL;
 }
 
-/* In whole huge pages, which Linux would split otherwise and stop the other threads for; each when
- * its end is dropped. What another thread still reads of it comes back by itself. */
+/* In whole units, which Linux would split otherwise and stop the other threads for; each when its
+ * end is dropped. What another thread still reads of it comes back by itself. */
 void kr_bulk_map_drop(struct kr_bulk_map *map, uint64_t at, size_t len)
 {
     uint8_t *base = atomic_load(&map->base), *from = base + map->begin + at, *to = from + len;
-    to -= (uintptr_t)to % HUGE_PAGE;
-    from -= (uintptr_t)from % HUGE_PAGE;
+    to -= (uintptr_t)to % KR_BULK_MAP_UNIT;
+    from -= (uintptr_t)from % KR_BULK_MAP_UNIT;
     if (from < base)
         from = base;
     if (from < to)

@@ -12,6 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What is mapped and dropped at once: a huge page of Linux. */
+enum { KR_BULK_MAP_UNIT = 2 * 1024 * 1024 };
+
 struct kr_bulk_map;
 
 /* `size` bytes from `offset` on; NULL where that is not possible. */

@@ -8,14 +8,13 @@
 
 #include "base/secret.h"
 #include "hwaccel/bulk_io.h"
+#include "hwaccel/bulk_map.h"
 
-/* A chunk that stays in a processor's second cache, one that is worth a trip to the disk, or one
- * that Linux maps at once, and for no other thread. LANES: as many pages as are encrypted at once.
- */
+/* A chunk that stays in a processor's second cache, or one that is worth a trip to the disk. LANES:
+ * as many pages as are encrypted at once. */
 enum {
     CHUNK_CACHED = 256 * 1024,
     CHUNK_DIRECT = 1024 * 1024,
-    CHUNK_MAPPED = 2 * 1024 * 1024,
     LANES = 16,
     SPREAD = 512,
     SPREAD_FROM = 2048, /* smaller pages reach enough cache sets as they are */
@@ -57,13 +56,14 @@ static size_t memory_for(const struct kr_bulk_plan *plan, uint64_t pages)
     return (pages * plan->stride + MEMORY_PAGE - 1) / MEMORY_PAGE * MEMORY_PAGE;
 }
 
+/* What is mapped, and not written, is best mapped for one thread alone. */
 static size_t chunk_bytes(const struct kr_bulk *bulk)
 {
     if (bulk->chunk > 0)
         return bulk->chunk;
     if (bulk->direct)
         return CHUNK_DIRECT;
-    return bulk->map && bulk->out < 0 ? CHUNK_MAPPED : CHUNK_CACHED;
+    return bulk->map && bulk->out < 0 ? KR_BULK_MAP_UNIT : CHUNK_CACHED;
 }
 
 /* Wanted: at least LANES pages, and a file that is small for all threads. */
