@@ -10,6 +10,8 @@ set -uo pipefail
 
 ROOT=$(cd "$(dirname "$0")/../.." && pwd)
 export P11K_BUILD=${P11K_BUILD:-$ROOT/build/test}
+# shellcheck source=tests/lib/bench.sh
+source "$ROOT/tests/lib/bench.sh"
 
 BARS=(
     "1|one-page decrypt, key kept / streaming EVP"
@@ -49,8 +51,9 @@ wanted() { # NUMBER...: whether one of them is
 measure_by() { # PROGRAM NUMBER...
     local number rc=0
     "$1" | tee "$seen" || rc=$?
-    ((rc == 0)) || grep -q 'FAIL$' "$seen" || for number in "${@:2}"; do
-        printf '%2d  %s ended with %d  nan  >=0  FAIL\n' "$number" "${1##*/}" "$rc"
+    if ((rc == 0)) || grep -q 'FAIL$' "$seen"; then return; fi
+    for number in "${@:2}"; do
+        bar_line "$number" "${1##*/} ended with $rc" nan ">=0" FAIL
     done
 }
 
